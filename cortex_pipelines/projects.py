@@ -49,7 +49,7 @@ def find_projects(inbox: Path) -> Inbox:
     names = sorted(entry.name for entry in inbox.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     refused = {name: reason for name in names if (reason := _objection(name))}
     safe = [name for name in names if name not in refused]
-    refused |= {name: "differs only in case from another project: rename one of them" for name in _case_twins(safe)}
+    refused |= dict.fromkeys(_case_twins(safe), "differs only in case from another project: rename one of them")
     refused |= {name: "is a symbolic link: projects are real folders" for name in safe if (inbox / name).is_symlink()}
     return Inbox(tuple(name for name in safe if name not in refused), refused)
 
@@ -58,7 +58,9 @@ def _objection(name: str) -> str | None:
     if ".." in name:
         return "holds '..': use letters, digits, '.', '_' and '-'"
     if not _NAME.fullmatch(name):
-        return "is not a plain name: use letters, digits, '.', '_' and '-', at most 100, starting with a letter or digit"
+        return (
+            "is not a plain name: use letters, digits, '.', '_' and '-', at most 100, starting with a letter or digit"
+        )
     return None
 
 

@@ -120,9 +120,7 @@ class Settings(BaseSettings):
     state: Path = Path(".cortex")
     projects: Projects = ()
     deep_ingest_bytes: ByteSize = ByteSize(50 * 2**20)
-    executor: Annotated[
-        Literal["in_process", "multiprocess", "docker", "k8s"], BeforeValidator(_lower)
-    ] = "in_process"
+    executor: Annotated[Literal["in_process", "multiprocess", "docker", "k8s"], BeforeValidator(_lower)] = "in_process"
     lanes: dict[Lane, LaneSettings] = Field(default_factory=lambda: {lane: LaneSettings() for lane in Lane})
     llm: DefaultEndpoint = DefaultEndpoint()
     llama_cpp: LlamaCpp = LlamaCpp()
@@ -135,7 +133,10 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: PydanticBaseSettingsSource
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        **_: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)
 
@@ -207,6 +208,8 @@ def _explain(error: ValidationError, origin: Mapping[str, str]) -> str:
     for fault in error.errors(include_url=False):
         path = next((path for path in names if path == tuple(fault["loc"])[: len(path)]), None)
         name = names[path] if path else ".".join(map(str, fault["loc"]))
-        shown = "" if isinstance(fault["input"], (dict, list)) or "KEY" in name or "TOKEN" in name else f"={fault['input']}"
+        shown = (
+            "" if isinstance(fault["input"], (dict, list)) or "KEY" in name or "TOKEN" in name else f"={fault['input']}"
+        )
         lines.append(f"{name}{shown} (from {origin.get(name, 'default')}): {fault['msg']}")
     return "; ".join(lines)

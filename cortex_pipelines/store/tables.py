@@ -33,7 +33,7 @@ class Table:
 
 def _table(name: str, columns: str, source: str | None = None, text_index: str | None = None) -> Table:
     """A table from `name:type` words, the first of which is the key."""
-    typed = dict(word.split(":") if ":" in word else (word, "str") for word in columns.split())
+    typed = {name: kind or "str" for name, _, kind in (word.partition(":") for word in columns.split())}
     return Table(name, next(iter(typed)), typed, source, text_index)
 
 
@@ -54,7 +54,11 @@ TABLES: dict[str, Table] = {
             "source repository path digest version mode size:int language:str? lines:int text:str? skipped:str? changes:int",
             "source",
         ),
-        _table("code_files", "source repository digest version language parsed:bool error_lines:int metrics", "source"),
+        _table(
+            "code_files",
+            "source repository digest version language parsed:bool error_lines:int metrics",
+            "source",
+        ),
         _table(
             "symbols",
             "symbol_id source repository name qualified kind line_start:int line_end:int signature digest version",
@@ -96,7 +100,11 @@ TABLES: dict[str, Table] = {
             "finding_id rule severity message source line_start:int line_end:int quote version",
             "source",
         ),
-        _table("ideas", "idea_id kind text speaker time source line_start:int line_end:int quote version", "source"),
+        _table(
+            "ideas",
+            "idea_id kind text speaker time source line_start:int line_end:int quote version",
+            "source",
+        ),
         _table(
             "roadmap",
             "node_id label description node_type depends_on:words priority decision_options:words effort phase:int "

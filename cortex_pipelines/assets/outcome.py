@@ -1,0 +1,68 @@
+"""What a step shows of a product: its report, its counts and the verdict of each check."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import dagster as dg
+
+from cortex_pipelines.errors import CortexError
+from cortex_pipelines.products import Product, write_report
+from cortex_pipelines.reports import excerpt
+from cortex_pipelines.stairs import Outcome, Verdict, Work
+
+# Metadata is kept with every event, for ever: the whole report is the file.
+REPORT_CHARACTERS = 60_000
+
+
+class Options(dg.Config):
+    """What a run may be told of one product."""
+
+    force: bool = False
+    """Do everything again, also what has not changed."""
+
+
+def materialize_result(product: Product, work: Work, outcome: Outcome) -> dg.MaterializeResult[Any]:
+    """The materialization of a product, after its report is written.
+
+    Raises `Failure` when the core gave no verdict for a check: a check that says nothing must not look passed.
+    """
+    if missing := set(product.checks) - set(outcome.verdicts):
+        raise dg.Failure(f"{product.name}: no verdict for {', '.join(sorted(missing))}", allow_retries=False)
+    path, markdown = write_report(product, work)
+    return dg.MaterializeResult(
+        metadata={
+            **_shown(outcome.metadata),
+            "report": dg.MetadataValue.md(excerpt(markdown, REPORT_CHARACTERS)),
+            "report_file": dg.MetadataValue.path(str(path)),
+        },
+        data_version=dg.DataVersion(outcome.version) if outcome.version else None,
+        check_results=[_check_result(name, outcome.verdicts[name]) for name in product.checks],
+    )
+
+
+@contextmanager
+def one_line_failure() -> Iterator[None]:
+    """Fail the step with the one line of a typed error; waiting or trying again would not mend it."""
+    try:
+        yield
+    except CortexError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+
+
+def _check_result(name: str, verdict: Verdict) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        check_name=name,
+        passed=verdict.passed,
+        severity=dg.AssetCheckSeverity.WARN if verdict.warn else dg.AssetCheckSeverity.ERROR,
+        metadata=_shown(verdict.metadata),
+    )
+
+
+def _shown(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata as Dagster takes it: lists as JSON, the rest as it is."""
+    return {
+        name: dg.MetadataValue.json(value) if isinstance(value, (list, tuple, dict)) else value
+        for name, value in metadata.items()
+        if value is not None
+    }

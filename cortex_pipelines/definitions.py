@@ -1,0 +1,56 @@
+"""The code location: where assets, checks, resources, sensors and schedules meet. It computes nothing."""
+
+import dagster as dg
+
+from cortex_pipelines.assets import project_assets
+from cortex_pipelines.errors import CortexError
+from cortex_pipelines.resources import resources
+from cortex_pipelines.sensors import AUDIT_JOB, project_automation
+from cortex_pipelines.settings import Settings, load_settings
+
+
+class ExecutorMissing(CortexError):
+    """The package of the executor that `CORTEX_EXECUTOR` names is not installed."""
+
+
+def build_definitions(settings: Settings, variables: dict[str, str] | None = None) -> dg.Definitions:
+    """The definitions for given settings; `variables` are handed to the steps instead of the environment."""
+    projects = project_partitions(settings)
+    sensors, schedules = project_automation(settings, projects)
+    return dg.Definitions(
+        assets=project_assets(projects),
+        resources=resources(variables),
+        jobs=[AUDIT_JOB],
+        sensors=sensors,
+        schedules=schedules,
+        executor=executor(settings.executor),
+    )
+
+
+def project_partitions(settings: Settings) -> dg.PartitionsDefinition[str]:
+    """Projects named by `CORTEX_PROJECTS` as static partitions, which CI needs; otherwise found as they are dropped."""
+    if settings.projects:
+        return dg.StaticPartitionsDefinition(list(settings.projects))
+    return dg.DynamicPartitionsDefinition(name="projects")
+
+
+def executor(name: str) -> dg.ExecutorDefinition:
+    """The executor of every run. In one process is the default: a process per step costs about 4 s of CPU each."""
+    if name == "in_process":
+        return dg.in_process_executor
+    if name == "multiprocess":
+        return dg.multiprocess_executor
+    try:
+        if name == "docker":
+            from dagster_docker import docker_executor
+
+            return docker_executor
+        from dagster_k8s import k8s_job_executor
+
+        return k8s_job_executor
+    except ImportError:
+        package = f"dagster-{name}"
+        raise ExecutorMissing(f"CORTEX_EXECUTOR={name} needs the package {package}: pip install {package}") from None
+
+
+defs = build_definitions(load_settings())

@@ -1,0 +1,91 @@
+"""The publication record: which version of each table is published, replaced by compare-and-swap.
+
+One row per generation in a Lance table whose key is the generation: of two writers that insert the same
+one, the second inserts nothing and knows that it lost. Tags keep the published and the previous version
+of a table from being pruned.
+"""
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from cortex_pipelines.store.errors import PublicationMoved
+
+if TYPE_CHECKING:
+    import lancedb
+
+RECORD = "publications"
+# A reader that opened the record just before it moved may still look at the row it read.
+GENERATIONS_KEPT = 8
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A generation and the versions of its tables; generation 0 is an empty project."""
+
+    generation: int = 0
+    tables: dict[str, int] = field(default_factory=dict)
+    previous: dict[str, int] = field(default_factory=dict)
+
+
+def read(database: "lancedb.DBConnection") -> Publication:
+    """The newest publication."""
+    if RECORD not in table_names(database):
+        return Publication()
+    rows = database.open_table(RECORD).to_arrow().to_pylist()
+    if not rows:
+        return Publication()
+    newest = max(rows, key=lambda row: row["generation"])
+    return Publication(newest["generation"], json.loads(newest["tables"]), json.loads(newest["previous"]))
+
+
+def replace(database: "lancedb.DBConnection", old: Publication, new: Publication) -> None:
+    """Move the record from `old` to `new`, or raise `PublicationMoved` when it is no longer at `old`."""
+    import pyarrow as pa
+
+    schema = pa.schema(
+        [
+            pa.field("generation", pa.int64(), nullable=False),
+            pa.field("tables", pa.string(), nullable=False),
+            pa.field("previous", pa.string(), nullable=False),
+        ]
+    )
+    if RECORD not in table_names(database):
+        created: Any = database.create_table(RECORD, schema=schema, exist_ok=True)
+        created.set_unenforced_primary_key("generation")
+    record = database.open_table(RECORD)
+    row = {
+        "generation": new.generation,
+        "tables": json.dumps(new.tables),
+        "previous": json.dumps(new.previous),
+    }
+    merged = (
+        record.merge_insert("generation")
+        .when_not_matched_insert_all()
+        .execute(pa.Table.from_pylist([row], schema=schema))
+    )
+    if merged.num_inserted_rows != 1 or new.generation != old.generation + 1:
+        raise PublicationMoved("another run published this project in between: run again, nothing is lost")
+    record.delete(f"generation < {new.generation - GENERATIONS_KEPT}")
+
+
+def retag(table: Any, versions: set[int]) -> None:
+    """Let the tags of a table be exactly on `versions`."""
+    tags = {name: tag["version"] for name, tag in table.tags.list().items()}
+    for version in versions - set(tags.values()):
+        table.tags.create(f"v{version}", version)
+    for name, version in tags.items():
+        if version not in versions:
+            table.tags.delete(name)
+
+
+def table_names(database: "lancedb.DBConnection") -> set[str]:
+    """The tables of a database, half-made ones included."""
+    names: set[str] = set()
+    page = None
+    while True:
+        listed = database.list_tables(page_token=page) if page else database.list_tables()
+        names.update(listed.tables)
+        page = listed.page_token
+        if not page:
+            return names

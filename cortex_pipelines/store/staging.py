@@ -1,0 +1,113 @@
+"""What *map* finished and *commit* has not merged yet: durable, so that a kill loses none of it.
+
+A staged batch is one Parquet file per table and, written last, a JSON marker that names its items: a batch
+without its marker was never staged.
+"""
+
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cortex_pipelines.store.database import file_system, is_remote
+from cortex_pipelines.store.errors import told_of
+from cortex_pipelines.store.tables import TABLES
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FOLDER = "staging"
+
+
+class Staging:
+    """The staged batches of one product, on the same storage as the database."""
+
+    def __init__(self, uri: str, product: str) -> None:
+        self._uri = uri
+        self._folder = f"{uri}/{FOLDER}/{product}"
+
+    def put(
+        self,
+        name: str,
+        tables: "Mapping[str, Sequence[Mapping[str, Any]] | pa.Table]",
+        items: Mapping[str, str],
+    ) -> None:
+        """Stage a batch: the rows for each table, and the key each item was made under. Safe to repeat."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        with told_of(self._uri):
+            system, folder = file_system(self._folder)
+            system.create_dir(folder, recursive=True)
+            for table, rows in tables.items():
+                schema = TABLES[table].schema()
+                arrow = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
+                sink = pa.BufferOutputStream()
+                pq.write_table(arrow.cast(schema), sink, compression="zstd")
+                self._write(system, f"{folder}/{name}.{table}.parquet", sink.getvalue())
+            marker = json.dumps({"tables": sorted(tables), "items": dict(items)})
+            self._write(system, f"{folder}/{name}.json", marker.encode("utf-8", "surrogatepass"))
+
+    def names(self) -> list[str]:
+        """The batches that are staged."""
+        if not is_remote(self._uri) and not os.path.isdir(self._folder):  # noqa: PTH112
+            return []
+        from pyarrow import fs
+
+        with told_of(self._uri):
+            system, folder = file_system(self._folder)
+            found = system.get_file_info(fs.FileSelector(folder, allow_not_found=True))
+        return sorted(info.base_name[:-5] for info in found if info.base_name.endswith(".json"))
+
+    def items(self) -> dict[str, str]:
+        """Every staged item and the key it was made under."""
+        return {item: key for name in self.names() for item, key in self._marker(name)["items"].items()}
+
+    def tables(self, names: Iterable[str] | None = None) -> "Iterator[tuple[dict[str, str], dict[str, pa.Table]]]":
+        """Each staged batch: its items with their keys, and its rows by table."""
+        import pyarrow.parquet as pq
+
+        for name in self.names() if names is None else names:
+            marker = self._marker(name)
+            with told_of(self._uri):
+                system, folder = file_system(self._folder)
+                rows = {
+                    table: pq.read_table(f"{folder}/{name}.{table}.parquet", filesystem=system, partitioning=None)
+                    for table in marker["tables"]
+                }
+            yield marker["items"], rows
+
+    def clear(self, names: Iterable[str]) -> None:
+        """Remove staged batches; the marker goes first, so that a kill leaves no half batch."""
+        with told_of(self._uri):
+            system, folder = file_system(self._folder)
+            for name in names:
+                tables = self._marker(name)["tables"]
+                system.delete_file(f"{folder}/{name}.json")
+                for table in tables:
+                    system.delete_file(f"{folder}/{name}.{table}.parquet")
+
+    def _marker(self, name: str) -> dict[str, Any]:
+        with told_of(self._uri):
+            system, folder = file_system(self._folder)
+            with system.open_input_file(f"{folder}/{name}.json") as file:
+                return json.loads(file.read())  # type: ignore[no-any-return]
+
+    def _write(self, system: Any, path: str, content: Any) -> None:
+        """An object on S3 appears whole; a local file is made so by renaming it when it is on the disk."""
+        if is_remote(self._uri):
+            with system.open_output_stream(path) as file:
+                file.write(content)
+            return
+        unfinished = f"{path}.{uuid.uuid4().hex}.tmp"
+        try:
+            with open(unfinished, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(unfinished, path)  # noqa: PTH105
+        except OSError:
+            if os.path.exists(unfinished):  # noqa: PTH110
+                os.unlink(unfinished)  # noqa: PTH108
+            raise

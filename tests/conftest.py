@@ -1,0 +1,56 @@
+"""Fixtures every test may use: the sample inbox, built once, and settings that point into the test's own folder."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cortex_pipelines.settings import Settings, load_settings
+
+pytest_plugins = ["tests.servers.fixtures"]
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("CORTEX_", "ARGOS_", "DAGSTER_")) or name == "HF_TOKEN":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def built_sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An inbox that holds the sample project `kestrel`. Do not write into it."""
+    from examples.build_sample import build_sample
+
+    inbox = tmp_path_factory.mktemp("sample") / "inbox"
+    build_sample(inbox)
+    return inbox
+
+
+@pytest.fixture
+def variables(tmp_path: Path) -> dict[str, str]:
+    """The variables of an empty installation in the test's own folder."""
+    (tmp_path / "inbox").mkdir()
+    return {
+        "CORTEX_INBOX": str(tmp_path / "inbox"),
+        "CORTEX_STORE": str(tmp_path / "store"),
+        "CORTEX_REPORTS": str(tmp_path / "reports"),
+        "CORTEX_STATE": str(tmp_path / "state"),
+    }
+
+
+@pytest.fixture
+def settings(variables: dict[str, str]) -> Settings:
+    """The settings of an empty installation in the test's own folder."""
+    return load_settings(variables, env_file=None)
+
+
+@pytest.fixture
+def sample(built_sample: Path, settings: Settings) -> Path:
+    """The sample project `kestrel`, copied into the test's own inbox."""
+    folder = settings.inbox / "kestrel"
+    shutil.copytree(built_sample / "kestrel", folder, symlinks=True)
+    return folder
