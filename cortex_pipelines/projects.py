@@ -42,15 +42,20 @@ def project_names(names: Iterable[str]) -> tuple[str, ...]:
 def find_projects(inbox: Path) -> Inbox:
     """Every folder of the inbox that is a project, by name.
 
-    Raises `CortexError` when the inbox is missing or is no folder.
+    Raises `CortexError` when the inbox is missing, is no folder or cannot be read.
     """
-    if not inbox.is_dir():
-        raise CortexError(f"the inbox {inbox} is not a folder: create it, or set CORTEX_INBOX to one")
-    names = sorted(entry.name for entry in inbox.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    refused = {name: reason for name in names if (reason := _objection(name))}
-    safe = [name for name in names if name not in refused]
+    try:
+        if not inbox.is_dir():
+            raise CortexError(f"the inbox {inbox} is not a folder: create it, or set CORTEX_INBOX to one")
+        folders = sorted(entry for entry in inbox.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise CortexError(f"the inbox {inbox} cannot be read: {error.strerror}") from None
+    refused = {folder.name: reason for folder in folders if (reason := _objection(folder.name))}
+    refused |= {
+        folder.name: "is a symbolic link: projects are real folders" for folder in folders if folder.is_symlink()
+    }
+    safe = [folder.name for folder in folders if folder.name not in refused]
     refused |= dict.fromkeys(_case_twins(safe), "differs only in case from another project: rename one of them")
-    refused |= {name: "is a symbolic link: projects are real folders" for name in safe if (inbox / name).is_symlink()}
     return Inbox(tuple(name for name in safe if name not in refused), refused)
 
 

@@ -6,9 +6,21 @@ from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -17,6 +29,8 @@ from cortex_pipelines.projects import project_names
 
 PREFIXES = ("CORTEX_", "ARGOS_")
 ENV_FILE = ".env"
+# Of a bad value an error shows no more than this.
+SHOWN_CHARACTERS = 100
 
 
 class SettingsError(CortexError):
@@ -48,21 +62,40 @@ def _words(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-def _or_none(value: object) -> object:
-    """An empty variable is an unset one."""
-    return None if value == "" else value
-
-
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
-Text = Annotated[str | None, BeforeValidator(_or_none)]
-Secret = Annotated[SecretStr | None, BeforeValidator(_or_none)]
-ServerKind = Annotated[Backend | None, BeforeValidator(_or_none)]
-Count = Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_or_none)]
-Projects = Annotated[tuple[str, ...], BeforeValidator(lambda value: project_names(_words(value)))]  # type: ignore[arg-type]
+def _server(url: str) -> str:
+    """The address of a server: without credentials, which are set by their own variable, or a query."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("should be http://HOST:PORT or https://HOST:PORT")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("should hold no credentials: set the API_KEY variable beside it")
+    if any(char in url for char in "?# ") or not url.isascii() or parts.port == 0:
+        raise ValueError("should hold no '?', '#', space or character that is no ASCII, and a port of 1 to 65535")
+    return url
+
+
+def _header(key: SecretStr) -> SecretStr:
+    """A key goes into a header, which takes nothing but ASCII."""
+    if not key.get_secret_value().isascii():
+        raise ValueError("should be ASCII")
+    return key
+
+
+def _store(uri: str) -> str:
+    if "://" in uri and not uri.startswith("s3://"):
+        raise ValueError("should be a folder or s3://BUCKET/PREFIX")
+    return uri
+
+
+Servers = Annotated[tuple[Annotated[str, AfterValidator(_server)], ...], BeforeValidator(_words)]
+Secret = Annotated[SecretStr, AfterValidator(_header)] | None
+ServerKind = Annotated[Backend, BeforeValidator(_lower)] | None
+Count = Annotated[int, Field(ge=0)] | None
+Projects = Annotated[tuple[str, ...], BeforeValidator(lambda value: project_names(_words(value)))]
 
 
 class _Values(BaseModel):
@@ -72,18 +105,25 @@ class _Values(BaseModel):
 class LaneSettings(_Values):
     """One lane's own endpoint, `ARGOS_LANE_<LANE>_*`. Empty means: fall back."""
 
-    url: Words = ()
-    model: Text = None
-    model_path: Annotated[Path | None, BeforeValidator(_or_none)] = None
+    url: Servers = ()
+    model: str | None = None
+    model_path: Path | None = None
     backend: ServerKind = None
     api_key: Secret = None
+
+    @field_validator("backend")
+    @classmethod
+    def _embedded_is_a_file_and_no_server(cls, backend: Backend | None, info: ValidationInfo) -> Backend | None:
+        if backend is Backend.EMBEDDED and (info.data.get("url") or not info.data.get("model_path")):
+            raise ValueError("should go with this lane's MODEL_PATH and no URL")
+        return backend
 
 
 class DefaultEndpoint(_Values):
     """The endpoint of lanes that have none, `ARGOS_LLM_*`."""
 
-    base_url: Words = ()
-    model: Text = None
+    base_url: Servers = ()
+    model: str | None = None
     api_key: Secret = None
     backend: ServerKind = None
     default_lane: Annotated[Lane, BeforeValidator(lambda value: str(value).upper())] = Lane.ORCHESTRATOR
@@ -97,7 +137,7 @@ class LlamaCpp(_Values):
 
     n_ctx: Count = None
     n_threads: Count = None
-    n_gpu_layers: Annotated[int | None, BeforeValidator(_or_none)] = None
+    n_gpu_layers: int | None = None
 
 
 class Downloads(_Values):
@@ -115,7 +155,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_file=None)
 
     inbox: Path = Path("inbox")
-    store: str = "store"
+    store: Annotated[str, AfterValidator(_store)] = "store"
     reports: Path = Path("reports")
     state: Path = Path(".cortex")
     projects: Projects = ()
@@ -136,7 +176,9 @@ class Settings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        **_: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)
 
@@ -171,24 +213,36 @@ VARIABLES = _variables()
 def load_settings(environ: Mapping[str, str] | None = None, env_file: Path | None = Path(ENV_FILE)) -> Settings:
     """Settings from the environment, then from `.env`; an unknown name or a bad value is a `SettingsError`.
 
-    In the file only the names with our prefixes are looked at: other programs may keep theirs there.
+    An empty variable is at its default, also where the file gives it a value. In the file only the names with our
+    prefixes are looked at: other programs may keep theirs there.
     """
     environ = os.environ if environ is None else environ
-    filed = dotenv_values(env_file) if env_file is not None and env_file.is_file() else {}
-    given: dict[str, Any] = {}
-    origin: dict[str, str] = {}
-    for where, values in ((str(env_file), filed), ("environment", environ)):
+    chosen: dict[str, tuple[str, str]] = {}
+    for where, values in ((str(env_file), _read(env_file)), ("environment", environ)):
         for name, value in values.items():
             if name in VARIABLES:
-                _put(given, VARIABLES[name], value)
-                origin[name] = where
+                chosen[name] = (value or "").strip(), where
             elif name.startswith(PREFIXES):
-                raise SettingsError(f"{name} (from {where}) is no setting{_suggestion(name)}: see `cortex settings`")
-    given["lanes"] = {lane: given.get("lanes", {}).get(lane, {}) for lane in Lane}
+                raise SettingsError(f"{name} (from {where}) is no setting{_suggestion(name)}: see docs/settings.md")
+    given: dict[str, Any] = {"lanes": {lane: {} for lane in Lane}}
+    origin: dict[str, str] = {}
+    for name, (value, where) in chosen.items():
+        if any(ord(char) < 0x20 or ord(char) == 0x7F for char in value):
+            raise SettingsError(f"{name} (from {where}) holds a control character: remove it")
+        if value:
+            _put(given, VARIABLES[name], value)
+            origin[name] = where
     try:
         return Settings(**given, origin=origin)
     except ValidationError as error:
         raise SettingsError(_explain(error, origin)) from None
+
+
+def _read(env_file: Path | None) -> Mapping[str, str | None]:
+    try:
+        return dotenv_values(env_file) if env_file is not None and env_file.is_file() else {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{env_file} cannot be read as UTF-8 text: {error}") from None
 
 
 def _put(tree: dict[Any, Any], path: tuple[Any, ...], value: object) -> None:
@@ -208,8 +262,8 @@ def _explain(error: ValidationError, origin: Mapping[str, str]) -> str:
     for fault in error.errors(include_url=False):
         path = next((path for path in names if path == tuple(fault["loc"])[: len(path)]), None)
         name = names[path] if path else ".".join(map(str, fault["loc"]))
-        shown = (
-            "" if isinstance(fault["input"], (dict, list)) or "KEY" in name or "TOKEN" in name else f"={fault['input']}"
-        )
-        lines.append(f"{name}{shown} (from {origin.get(name, 'default')}): {fault['msg']}")
+        secret = "KEY" in name or "TOKEN" in name or "@" in str(fault["input"])
+        shown = "" if secret else f"={str(fault['input'])[:SHOWN_CHARACTERS]}"
+        told = fault["msg"].removeprefix("Value error, ")
+        lines.append(f"{name}{shown} (from {origin.get(name, 'default')}): {told}")
     return "; ".join(lines)

@@ -1,0 +1,1 @@
+"""What the code of a repository is made of, and what an engineer would act on in it."""

@@ -1,0 +1,433 @@
+"""The `repositories` product: every file of every repository at its head commit."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cortex_pipelines.ingest.decoding import decode
+from cortex_pipelines.ingest.git import (
+    Entry,
+    GitRepository,
+    Head,
+    History,
+    NoCommit,
+    RepositoryError,
+    open_bundle,
+    open_repository,
+    remove_clones,
+)
+from cortex_pipelines.ingest.languages import language_of
+from cortex_pipelines.ingest.scan import project_sources
+from cortex_pipelines.stairs import Batch, Item, Outcome, Plan, Stair, Verdict, Work, compare, cut
+
+if TYPE_CHECKING:
+    from cortex_pipelines.ingest.manifest import Source
+    from cortex_pipelines.store import Publishing, Snapshot
+
+    Reader = Snapshot | Publishing
+
+# Raise it when the same blob would become another row.
+VERSION = "1"
+PRODUCT = "repositories"
+# A pointer is a few lines; the specification of Git LFS says less than 1,024 bytes.
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
+LFS_BYTES = 1_024
+FAULTS_SHOWN = 50
+
+BINARY = "binary"
+LFS = "Git LFS pointer"
+UNREADABLE = "unreadable"
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """A repository that is looked into: its files by source, and whether it is another commit than is stored."""
+
+    source: "Source"
+    kind: str
+    git: GitRepository
+    head: Head
+    entries: Mapping[str, Entry]
+    moved: bool
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """The key of each file whose content is to be read."""
+        return {name: f"{entry.oid}:{VERSION}" for name, entry in self.entries.items() if entry.skipped is None}
+
+
+@dataclass
+class _Survey:
+    """What lies in the inbox: `unreadable` holds rows of quarantine, `empty` those of them that hold nothing."""
+
+    sources: "list[Source]"
+    trees: list[_Tree] = field(default_factory=list)
+    unreadable: dict[str, Row] = field(default_factory=dict)
+    empty: set[str] = field(default_factory=set)
+
+    @property
+    def unchanged(self) -> int:
+        return len(self.sources) - len(self.trees) - len(self.unreadable)
+
+
+@dataclass
+class _Writes:
+    """What differs from what is stored. `fresh` are staged files by source, `waiting` repositories not read in full."""
+
+    forgotten: list[str] = field(default_factory=list)
+    fresh: dict[str, str] = field(default_factory=dict)
+    listed: list[Row] = field(default_factory=list)
+    changes: dict[str, int] = field(default_factory=dict)
+    repositories: list[tuple[_Tree, History]] = field(default_factory=list)
+    quarantined: list[Row] = field(default_factory=list)
+    released: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.forgotten or self.repositories or self.quarantined or self.released)
+
+
+def _plan(work: Work) -> Plan:
+    snapshot = work.store.snapshot()
+    survey = _survey(work, snapshot)
+    staged = {} if work.force else work.store.staging(PRODUCT).items()
+    batches: list[Batch] = []
+    already = 0
+    for tree in survey.trees:
+        items = [Item(name, key, tree.entries[name].size) for name, key in tree.keys.items()]
+        changes = compare(items, _stored_keys(work, snapshot, tree), staged)
+        already += changes.staged
+        batches += cut(changes.todo, f"{tree.source.path}\n{_clone_digest(tree.source)}")
+    return Plan(
+        batches,
+        {
+            "repositories": len(survey.sources),
+            "unchanged": survey.unchanged,
+            "unreadable": len(survey.unreadable),
+            "files_to_read": sum(len(batch.items) for batch in batches),
+            "files_already_read": already,
+        },
+    )
+
+
+def _map(work: Work, batch: Batch) -> Mapping[str, int]:
+    """Read the blobs of a batch; one that cannot be read is staged as a row of quarantine."""
+    repository, _, digest = batch.group.partition("\n")
+    unread: dict[str, list[Item]] = defaultdict(list)
+    for item in batch.items:
+        unread[item.key.partition(":")[0]].append(item)
+    files: list[Row] = []
+    faults: list[Row] = []
+    try:
+        for blob in _open(work, repository, digest).blobs(list(unread)):
+            for item in unread.pop(blob.oid):
+                if blob.data is None:
+                    faults.append(_fault(item, blob.fault))
+                else:
+                    files.append(_file(item, repository, blob.data))
+    except RepositoryError as error:
+        faults += [_fault(item, str(error)) for items in unread.values() for item in items]
+    keys = {item.id: item.key for item in batch.items}
+    staging = work.store.staging(PRODUCT)
+    if faults:
+        names = {row["path"]: keys[row["path"]] for row in faults}
+        staging.put(f"{batch.name}{_FAULTS}", {"quarantine": faults}, names)
+    if files:
+        staging.put(batch.name, {"files": files}, {row["source"]: keys[row["source"]] for row in files})
+    return {"files": len(files), "unreadable": len(faults)}
+
+
+def _commit(work: Work, plan: Plan, counts: Sequence[Mapping[str, int]]) -> Outcome:
+    snapshot = work.store.snapshot()
+    staging = work.store.staging(PRODUCT)
+    names = staging.names()
+    survey = _survey(work, snapshot)
+    writes = _writes(work, snapshot, survey)
+    if not writes:
+        verdicts = _verdicts(snapshot)
+        counted = _counted(snapshot, survey, writes)
+    else:
+        with work.store.publishing() as publishing:
+            # Another run may have published since: what is there now decides.
+            writes = _writes(work, publishing, survey)
+            _write(publishing, writes, staging.tables(name for name in names if not name.endswith(_FAULTS)))
+            verdicts = _verdicts(publishing)
+            counted = _counted(publishing, survey, writes)
+            if not verdicts["keys_unique"].passed:
+                return Outcome(counted, None, verdicts)
+            publishing.publish()
+    if names and not writes.waiting:
+        staging.clear(names)
+    remove_clones(_clones(work), [source.digest for source in survey.sources if source.kind == "bundle"])
+    return Outcome(counted, work.store.snapshot().versions("repositories", "files"), verdicts, changed=bool(writes))
+
+
+REPOSITORIES = Stair(_plan, _map, _commit)
+
+_FAULTS = "-faults"
+
+
+def _survey(work: Work, reader: "Reader") -> _Survey:
+    """Look at the head of each repository, and into those that moved or of which something could not be read."""
+    stored = {row["path"]: row for row in reader.rows("repositories", ["path", "commit", "branch", "version"])}
+    faulty = {row["path"]: row for row in reader.rows("quarantine", where={"stage": PRODUCT})}
+    survey = _Survey([source for source in project_sources(work).sources if source.kind in ("repository", "bundle")])
+    for source in survey.sources:
+        known = faulty.get(source.path)
+        if known and source.kind == "bundle" and known["digest"] == source.digest and not work.force:
+            # The same content is as broken as it was.
+            survey.unreadable[source.path] = known
+            continue
+        try:
+            git = _open(work, source.path, _clone_digest(source))
+            head = git.head()
+            row = {"path": source.path, "commit": head.commit, "branch": head.branch, "version": VERSION}
+            moved = work.force or stored.get(source.path) != row
+            if moved or any(_is_in(path, source.path) for path in faulty):
+                entries = {_source(source.path, entry.path): entry for entry in git.entries(head.commit)}
+                survey.trees.append(_Tree(source, _kind(work, source), git, head, entries, moved))
+        except RepositoryError as error:
+            if isinstance(error, NoCommit):
+                survey.empty.add(source.path)
+            survey.unreadable[source.path] = _unreadable(source, error, stored.get(source.path))
+    return survey
+
+
+def _stored_keys(work: Work, reader: "Reader", tree: _Tree) -> dict[str, str]:
+    """The key of each stored file; one whose mode is another now is to be read again."""
+    if work.force:
+        return {}
+    columns = ["source", "digest", "version", "mode"]
+    rows = reader.rows("files", columns, {"repository": tree.source.path})
+    return {
+        row["source"]: f"{row['digest']}:{row['version']}"
+        for row in rows
+        if row["source"] not in tree.entries or tree.entries[row["source"]].mode == row["mode"]
+    }
+
+
+def _writes(work: Work, reader: "Reader", survey: _Survey) -> _Writes:
+    writes = _Writes()
+    staged = work.store.staging(PRODUCT).items()
+    faults = _staged_faults(work)
+    for path in {row["path"] for row in reader.rows("repositories", ["path"])}:
+        if path in survey.empty or all(path != source.path for source in survey.sources):
+            writes.forgotten += [row["source"] for row in reader.rows("files", ["source"], {"repository": path})]
+            writes.forgotten.append(path)
+    wanted = dict(survey.unreadable)
+    for tree in survey.trees:
+        wanted |= _compare_tree(work, reader, tree, staged, faults, writes)
+    kept = (*writes.waiting, *(survey.unreadable.keys() - survey.empty))
+    there = {row["path"]: row for row in reader.rows("quarantine", where={"stage": PRODUCT})}
+    writes.quarantined = [row for path, row in wanted.items() if there.get(path) != row]
+    writes.released = [
+        path for path in there.keys() - wanted.keys() if not any(_is_in(path, repository) for repository in kept)
+    ]
+    return writes
+
+
+def _compare_tree(
+    work: Work, reader: "Reader", tree: _Tree, staged: Mapping[str, str], faults: Mapping[str, Row], writes: _Writes
+) -> dict[str, Row]:
+    """Add what one repository has to write; the rows of quarantine of its files."""
+    keys, stored = tree.keys, _stored_keys(work, reader, tree)
+    unreadable = {name: faults[name] for name, key in keys.items() if name in faults and _key(faults[name]) == key}
+    todo = {name: key for name, key in keys.items() if stored.get(name) != key and name not in unreadable}
+    if any(staged.get(name) != key for name, key in todo.items()):
+        # Its head moved on while it was read: what is stored stays, and the next run reads the rest.
+        writes.waiting.append(tree.source.path)
+        return {}
+    history = tree.git.history(tree.head.commit)
+    columns = ["source", "digest", "version", "mode", "size", "skipped", "changes"]
+    rows = {row["source"]: row for row in reader.rows("files", columns, {"repository": tree.source.path})}
+    changes = {name: history.changes.get(entry.path, 0) for name, entry in tree.entries.items()}
+    gone = [name for name in rows if name not in tree.entries or name in unreadable]
+    listed = [
+        _row(name, tree.source.path, entry.path, entry.oid, entry.size)
+        | {"mode": entry.mode, "changes": changes[name], "skipped": entry.skipped}
+        for name, entry in tree.entries.items()
+        if entry.skipped is not None
+    ]
+    listed = [row for row in listed if rows.get(row["source"]) != {column: row[column] for column in columns}]
+    churned = {
+        name: changes[name]
+        for name in keys.keys() - todo.keys() - unreadable.keys()
+        if rows[name]["changes"] != changes[name]
+    }
+    if tree.moved or gone or todo or listed or churned:
+        writes.repositories.append((tree, history))
+    writes.forgotten += gone
+    writes.fresh |= todo
+    writes.listed += listed
+    writes.changes |= churned | {name: changes[name] for name in todo}
+    return unreadable
+
+
+def _write(publishing: "Publishing", writes: _Writes, staged: Any) -> None:
+    publishing.forget(writes.forgotten)
+    modes = {name: entry.mode for tree, _ in writes.repositories for name, entry in tree.entries.items()}
+    for _, tables in staged if writes.fresh else ():
+        rows = [row for row in tables["files"].to_pylist() if writes.fresh.get(row["source"]) == _key(row)]
+        publishing.upsert(
+            "files",
+            [row | {"mode": modes[row["source"]], "changes": writes.changes[row["source"]]} for row in rows],
+        )
+    publishing.upsert("files", writes.listed)
+    for batch in cut([Item(name, "") for name in writes.changes.keys() - writes.fresh.keys()]):
+        rows = publishing.rows("files", where={"source": [item.id for item in batch.items]})
+        publishing.upsert("files", [row | {"changes": writes.changes[row["source"]]} for row in rows])
+    publishing.delete("quarantine", "path", writes.released)
+    publishing.upsert("quarantine", writes.quarantined)
+    publishing.upsert("repositories", [_repository(publishing, tree, history) for tree, history in writes.repositories])
+
+
+def _repository(reader: "Reader", tree: _Tree, history: History) -> Row:
+    """The row of a repository, counted from its files as they are stored."""
+    path = tree.source.path
+    languages: dict[str, Counter[str]] = defaultdict(Counter)
+    skipped: Counter[str] = Counter()
+    rows = reader.rows("files", ["language", "size", "lines", "skipped"], {"repository": path})
+    for row in rows:
+        if row["skipped"] is not None:
+            skipped[row["skipped"]] += 1
+        elif row["language"] is not None:
+            languages[row["language"]].update(files=1, bytes=row["size"], lines=row["lines"])
+    if unreadable := len(tree.entries) - len(rows):
+        skipped[UNREADABLE] = unreadable
+    return {
+        "path": path,
+        "kind": tree.kind,
+        "commit": tree.head.commit,
+        "branch": tree.head.branch,
+        "committed_at": history.committed_at,
+        "commits": history.commits,
+        "files": len(tree.entries),
+        "bytes": sum(entry.size for entry in tree.entries.values()),
+        "languages": json.dumps(languages, sort_keys=True),
+        "skipped": json.dumps(skipped, sort_keys=True),
+        "version": VERSION,
+    }
+
+
+def _file(item: Item, repository: str, content: bytes) -> Row:
+    """The row of a file by its content, but for what its tree and history say of it."""
+    path = item.id if repository == _ROOT else item.id.removeprefix(f"{repository}/")
+    row = _row(item.id, repository, path, item.key.partition(":")[0], len(content))
+    if len(content) < LFS_BYTES and content.startswith(LFS_POINTER):
+        return row | {"skipped": LFS}
+    text = decode(content)
+    if text is None:
+        return row | {"skipped": BINARY}
+    return row | {"text": text, "lines": text.count("\n") + (not text.endswith("\n") if text else 0)}
+
+
+def _row(source: str, repository: str, path: str, oid: str, size: int) -> Row:
+    return {
+        "source": source,
+        "repository": repository,
+        "path": path,
+        "digest": oid,
+        "version": VERSION,
+        "mode": "",
+        "size": size,
+        "language": language_of(path),
+        "lines": 0,
+        "text": None,
+        "skipped": None,
+        "changes": 0,
+    }
+
+
+def _fault(item: Item, reason: str) -> Row:
+    return {
+        "path": item.id,
+        "stage": PRODUCT,
+        "digest": item.key.partition(":")[0],
+        "version": VERSION,
+        "size": item.size,
+        "reason": reason,
+    }
+
+
+def _unreadable(source: "Source", error: RepositoryError, stored: Row | None) -> Row:
+    kept = "" if stored is None or isinstance(error, NoCommit) else f"; its files at {stored['commit'][:12]} are kept"
+    return {
+        "path": source.path,
+        "stage": PRODUCT,
+        "digest": _clone_digest(source),
+        "version": VERSION,
+        "size": source.size,
+        "reason": f"{error}{kept}",
+    }
+
+
+def _staged_faults(work: Work) -> dict[str, Row]:
+    staging = work.store.staging(PRODUCT)
+    batches = staging.tables(name for name in staging.names() if name.endswith(_FAULTS))
+    return {row["path"]: row for _, tables in batches for row in tables["quarantine"].to_pylist()}
+
+
+def _verdicts(reader: "Reader") -> dict[str, Verdict]:
+    names = reader.arrow("files", ["source"]).column("source")
+    twice = len(names) - len(names.unique())
+    faults = [f"{row['path']}: {row['reason']}" for row in reader.rows("quarantine", where={"stage": PRODUCT})]
+    return {
+        "keys_unique": Verdict(twice == 0, metadata={"duplicates": twice}),
+        "quarantine": Verdict(
+            not faults, warn=True, metadata={"count": len(faults), "files": sorted(faults)[:FAULTS_SHOWN]}
+        ),
+    }
+
+
+def _counted(reader: "Reader", survey: _Survey, writes: _Writes) -> dict[str, Any]:
+    return {
+        "repositories": len(survey.sources),
+        "unchanged": survey.unchanged,
+        "files": reader.count("files"),
+        "read": len(writes.fresh),
+        "removed": len(writes.forgotten),
+        "quarantined": reader.count("quarantine", {"stage": PRODUCT}),
+        "moved_while_read": len(writes.waiting),
+    }
+
+
+def _open(work: Work, path: str, digest: str) -> GitRepository:
+    folder = work.settings.inbox / work.project
+    if digest:
+        return open_bundle(folder / path, digest, _clones(work))
+    return open_repository(folder / path, folder)
+
+
+def _kind(work: Work, source: "Source") -> str:
+    if source.kind == "bundle":
+        return "bundle"
+    return "work tree" if (work.settings.inbox / work.project / source.path / ".git").exists() else "bare"
+
+
+def _clones(work: Work) -> Path:
+    return work.settings.state / work.project / "bundles"
+
+
+def _clone_digest(source: "Source") -> str:
+    """What a bundle's clone is named by; empty for a repository that is read where it lies."""
+    return source.digest if source.kind == "bundle" else ""
+
+
+_ROOT = "."
+
+
+def _source(repository: str, path: str) -> str:
+    return path if repository == _ROOT else f"{repository}/{path}"
+
+
+def _is_in(path: str, repository: str) -> bool:
+    return repository == _ROOT or path == repository or path.startswith(f"{repository}/")
+
+
+def _key(row: Row) -> str:
+    return f"{row['digest']}:{row['version']}"

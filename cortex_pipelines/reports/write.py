@@ -1,0 +1,46 @@
+"""Reports as files: Markdown and HTML, written whole and only when they changed."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from cortex_pipelines.errors import CortexError
+from cortex_pipelines.reports.html import page
+
+
+class ReportError(CortexError):
+    """A report cannot be written."""
+
+
+def write_report(folder: Path, project: str, product: str, markdown: str, title: str) -> Path:
+    """Write `<folder>/<project>/<product>.md` and `.html`, and the index beside them; the path of the Markdown."""
+    place = folder / project
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        path = place / f"{product}.md"
+        if _write(path, markdown):
+            _write(place / f"{product}.html", page(f"{title}: {project}", markdown, [(project, "index.html")]))
+            others = sorted(found.stem for found in place.glob("*.html") if found.stem != "index")
+            links = [(name.replace("_", " "), f"{name}.html") for name in others]
+            _write(place / "index.html", page(project, f"# {project}\n\nThe reports of this project.\n", links))
+    except OSError as error:
+        raise ReportError(
+            f"the reports folder {place} cannot be written ({error.strerror}): free some space, or set CORTEX_REPORTS"
+        ) from error
+    return path
+
+
+def _write(path: Path, text: str) -> bool:
+    """Replace a file by one with this text; whether it was another before."""
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return False
+    handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=".unfinished-")
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(unfinished).chmod(0o644)
+        os.replace(unfinished, path)
+    except OSError:
+        Path(unfinished).unlink(missing_ok=True)
+        raise
+    return True

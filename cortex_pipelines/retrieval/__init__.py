@@ -1,0 +1,1 @@
+"""Chunks with exact places, vectors, fused search and answers that cite."""

@@ -1,0 +1,140 @@
+"""rag_index: every document and every file of text in a repository, chunked and embedded."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cortex_pipelines.ingest.documents import Document
+from cortex_pipelines.ingest.languages import language_of, vendored_or_generated
+from cortex_pipelines.ingest.parsing import markdown_headings, rst_headings
+from cortex_pipelines.retrieval.chunking import Chunk, chunk_code, chunk_document
+from cortex_pipelines.retrieval.search import embedder, search_words
+from cortex_pipelines.stairs import Batch, Item, Outcome, Plan, Stair, Verdict, Work, compare, cut
+
+if TYPE_CHECKING:
+    from cortex_pipelines.store import Snapshot
+
+STAGE = "rag_index"
+VERSION = "1/wordllama-l2-supercat-256"
+PROSE = {"markdown": markdown_headings, "rst": rst_headings}
+
+
+def plan_index(work: Work) -> Plan:
+    snapshot = work.store.snapshot()
+    stored = {} if work.force else snapshot.keys("indexed")
+    changes = compare(_items(snapshot), stored, work.store.staging(STAGE).items())
+    return Plan(cut(changes.todo))
+
+
+def map_index(work: Work, batch: Batch) -> dict[str, int]:
+    snapshot = work.store.snapshot()
+    names = [item.id for item in batch.items]
+    documents = {row["path"]: Document.from_row(row) for row in snapshot.rows("documents", None, {"path": names})}
+    files = {row["source"]: row for row in snapshot.rows("files", ["source", "text", "language"], {"source": names})}
+    rows, indexed = [], []
+    for item in batch.items:
+        digest = item.key.partition(":")[0]
+        if document := documents.get(item.id):
+            chunks = chunk_document(document.text, document.headings, document.pages)
+            made = [_row(item.id, digest, chunk, "prose", None, document.title) for chunk in chunks]
+        elif file := files.get(item.id):
+            made = list(_file_rows(item.id, digest, file["text"] or "", file["language"]))
+        else:
+            continue
+        rows.extend(made)
+        indexed.append({"source": item.id, "digest": digest, "version": VERSION, "chunks": len(made)})
+    vectors = embedder().embed([f"{row['title']}\n{row['section']}\n{row['text']}" for row in rows])
+    for row, vector in zip(rows, vectors, strict=True):
+        row["vector"] = vector
+    items = {row["source"]: f"{row['digest']}:{VERSION}" for row in indexed}
+    work.store.staging(STAGE).put(batch.name, {"chunks": rows, "indexed": indexed}, items)
+    return {"chunks": len(rows)}
+
+
+def commit_index(work: Work, plan: Plan, counts: Sequence[Mapping[str, int]]) -> Outcome:
+    snapshot = work.store.snapshot()
+    current = {item.id: item.key for item in _items(snapshot)}
+    gone = [source for source in snapshot.keys("indexed") if source not in current]
+    staging = work.store.staging(STAGE)
+    names = staging.names()
+    verdicts = {name: Verdict(True) for name in ("row_count_equals_chunks", "keys_unique", "no_orphans")}
+    if names or gone:
+        with work.store.publishing() as writer:
+            writer.delete("chunks", "source", gone)
+            writer.delete("indexed", "source", gone)
+            for items, tables in staging.tables(names):
+                import pyarrow.compute as pc
+
+                done = [source for source, key in items.items() if current.get(source) == key]
+                for table in ("chunks", "indexed"):
+                    rows = tables[table].filter(pc.field("source").isin(done))
+                    writer.replace(table, "source", done, rows)
+            chunk_rows = writer.rows("chunks", ["chunk_id", "source"])
+            expected = sum(row["chunks"] for row in writer.rows("indexed", ["chunks"]))
+            verdicts = {
+                "row_count_equals_chunks": Verdict(expected == len(chunk_rows)),
+                "keys_unique": Verdict(len({row["chunk_id"] for row in chunk_rows}) == len(chunk_rows)),
+                "no_orphans": Verdict({row["source"] for row in chunk_rows} <= current.keys()),
+            }
+            if all(verdict.passed for verdict in verdicts.values()):
+                writer.publish()
+                staging.clear(names)
+    snapshot = work.store.snapshot()
+    return Outcome(
+        {"sources": snapshot.count("indexed"), "chunks": snapshot.count("chunks"), "gone": len(gone)},
+        snapshot.versions("chunks"),
+        verdicts,
+        bool(names or gone),
+    )
+
+
+RAG_INDEX = Stair(plan_index, map_index, commit_index)
+
+
+def _items(snapshot: "Snapshot") -> list[Item]:
+    documents = [
+        Item(row["path"], f"{row['digest']}:{VERSION}", row["size"])
+        for row in snapshot.rows("documents", ["path", "digest", "size"])
+    ]
+    files = [
+        Item(row["source"], f"{row['digest']}:{VERSION}", row["size"])
+        for row in snapshot.rows("files", ["source", "digest", "size", "skipped", "repository"])
+        if row["skipped"] is None
+        and row["size"]
+        and not vendored_or_generated(row["source"].removeprefix(row["repository"] + "/"))
+    ]
+    return documents + files
+
+
+def _file_rows(source: str, digest: str, text: str, language: str | None) -> Iterator[dict[str, Any]]:
+    spoken = language or language_of(source)
+    suffix = source.rpartition(".")[2].lower()
+    if suffix == "md":
+        chunks, kind = chunk_document(text, markdown_headings(text)), "prose"
+    elif suffix in ("rst", "txt"):
+        chunks, kind = chunk_document(text, rst_headings(text)), "prose"
+    else:
+        chunks, kind = chunk_code(text, spoken), "code"
+    for chunk in chunks:
+        yield _row(source, digest, chunk, kind, spoken, source.rpartition("/")[2])
+
+
+def _row(source: str, digest: str, chunk: Chunk, kind: str, language: str | None, title: str) -> dict[str, Any]:
+    name = hashlib.blake2b(f"{source}\0{VERSION}\0{chunk.byte_start}\0{chunk.text}".encode(), digest_size=16)
+    return {
+        "chunk_id": name.hexdigest(),
+        "source": source,
+        "kind": kind,
+        "language": language,
+        "title": title,
+        "section": chunk.section,
+        "page": chunk.page,
+        "line_start": chunk.line_start,
+        "line_end": chunk.line_end,
+        "byte_start": chunk.byte_start,
+        "byte_end": chunk.byte_end,
+        "text": chunk.text,
+        "search_text": search_words(f"{source} {title} {chunk.section}\n{chunk.text}"),
+        "digest": digest,
+        "version": VERSION,
+    }

@@ -1,0 +1,1 @@
+"""Kestrel: from readings of receivers to tracks of birds."""
