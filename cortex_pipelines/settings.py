@@ -75,6 +75,7 @@ def _server(url: str) -> str:
         raise ValueError("should hold no credentials: set the API_KEY variable beside it")
     if any(char in url for char in "?# ") or not url.isascii() or parts.port == 0:
         raise ValueError("should hold no '?', '#', space or character that is no ASCII, and a port of 1 to 65535")
+    parts.hostname.encode("idna")
     return url
 
 

@@ -1,6 +1,6 @@
 """Build the sample inbox: the project `kestrel`, made from the text beside this file, the same bytes every time.
 
-    python -m examples.build_sample INBOX
+python -m examples.build_sample INBOX
 """
 
 import os
@@ -24,7 +24,10 @@ COMMITS = (
     ("Keep readings in SQLite", ("kestrel/store.py",)),
     ("Build tracks, export them as GeoJSON", ("kestrel/tracks.py",)),
     ("Ask for a token, count requests", ("kestrel/access.py",)),
-    ("Dashboard: the last reading of every receiver", ("dashboard/package.json", "dashboard/src/receivers.js", "dashboard/src/format.js")),
+    (
+        "Dashboard: the last reading of every receiver",
+        ("dashboard/package.json", "dashboard/src/receivers.js", "dashboard/src/format.js"),
+    ),
     ("Alerts, the mail still missing", ("kestrel/alerts.py",)),
 )
 
@@ -51,7 +54,7 @@ def _fill(project: Path) -> None:
     for name in ("prd.md", "spec.md", "faq.html", "planning-chat.md"):
         shutil.copyfile(HERE / "documents" / name, documents / name)
     _pdf(HERE / "documents" / "handbook.txt", documents / "handbook.pdf")
-    _pdf(HERE / "documents" / "handbook.txt", documents / "handbook-locked.pdf", password="locked")
+    _pdf(HERE / "documents" / "handbook.txt", documents / "handbook-locked.pdf", password="locked")  # noqa: S106
     _docx(HERE / "documents" / "privacy.txt", documents / "privacy.docx")
     (documents / "empty.txt").write_bytes(b"")
     (project / "logs").mkdir()

@@ -2,6 +2,8 @@
 
 import json
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -135,6 +137,13 @@ def test_several_projects_need_a_choice(cortex, settings):
 
 
 def test_the_command_is_installed_and_its_help_names_every_command(tmp_path):
-    done = subprocess.run(["cortex", "--help"], capture_output=True, text=True, cwd=tmp_path, timeout=30, check=True)
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("cortex")), "--help"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=30,
+        check=True,
+    )
     for command in ("run", "search", "ask", "projects", "settings"):
         assert command in done.stdout

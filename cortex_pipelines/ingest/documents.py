@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cortex_pipelines.ingest.parsing import Heading, Page, Unreadable, parse
-from cortex_pipelines.ingest.scan import Refusal, project_sources
+from cortex_pipelines.ingest.scan import project_sources
 from cortex_pipelines.stairs import Batch, Item, Outcome, Plan, Stair, Verdict, Work, compare, cut
 
 VERSION = "1"
@@ -61,7 +61,9 @@ def map_documents(work: Work, batch: Batch) -> dict[str, int]:
         except FileNotFoundError:
             continue
         except OSError as error:
-            quarantine.append(_refused(item.id, f"cannot be read: {error.strerror}", item.key.partition(":")[0], item.size))
+            quarantine.append(
+                _refused(item.id, f"cannot be read: {error.strerror}", item.key.partition(":")[0], item.size)
+            )
             items[item.id] = item.key
             continue
         digest = hashlib.blake2b(data, digest_size=16).hexdigest()
@@ -134,7 +136,9 @@ def commit_documents(work: Work, plan: Plan, counts: Sequence[Mapping[str, int]]
         snapshot.versions("documents", "quarantine"),
         {
             "not_empty": Verdict(documents > 0 or snapshot.count("repositories") > 0, warn=True),
-            "quarantine": Verdict(not bad, warn=True, metadata={"files": [f"{r['path']}: {r['reason']}" for r in bad[:LISTED]]}),
+            "quarantine": Verdict(
+                not bad, warn=True, metadata={"files": [f"{r['path']}: {r['reason']}" for r in bad[:LISTED]]}
+            ),
             "keys_unique": Verdict(unique),
         },
         changed,

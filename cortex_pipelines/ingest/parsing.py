@@ -143,7 +143,7 @@ def parse_html(text: str) -> Parsed:
                 continue
             if node.tag in ("h1", "h2", "h3", "h4", "h5", "h6"):
                 headings.append(Heading(int(node.tag[1]), words, len(lines) + 1))
-            lines.extend((("- " if node.tag == "li" else "") + words).split("\n") + [""])
+            lines.extend([*(("- " if node.tag == "li" else "") + words).split("\n"), ""])
     joined = "\n".join(lines)
     if not joined.strip():
         raise Unreadable("has no text")
@@ -207,9 +207,11 @@ def parse_docx(data: bytes) -> Parsed:
         if not block.text.strip():
             continue
         style = block.style.name if block.style is not None else ""
-        if level := re.fullmatch(r"Heading (\d)", style or "") or (style == "Title" and re.match("()", "")):
-            headings.append(Heading(int(level.group(1) or 1), block.text, len(lines) + 1))
-        lines.extend((("- " if "List" in (style or "") else "") + block.text).split("\n") + [""])
+        if level := re.fullmatch(r"Heading (\d)", style or ""):
+            headings.append(Heading(int(level.group(1)), block.text, len(lines) + 1))
+        elif style == "Title":
+            headings.append(Heading(1, block.text, len(lines) + 1))
+        lines.extend([*(("- " if "List" in (style or "") else "") + block.text).split("\n"), ""])
     joined = "\n".join(lines)
     if not joined.strip():
         raise Unreadable("has no text")

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,8 @@ MOST_DEPTH = 64
 MOST_PATH_BYTES = 2_000
 MOST_FILES = 500_000
 READ_BYTES = 2**20
+# File systems tell times to two seconds at worst (FAT).
+SETTLED_NS = 2 * 10**9
 
 PARTIAL_ENDINGS = (".tmp", ".part", ".crdownload", ".partial", ".swp", "~")
 RESERVED = ("sources.yaml",)
@@ -55,6 +57,7 @@ def project_sources(work: Work) -> Scan:
 
 def scan(project_folder: Path, manifest: Manifest) -> Scan:
     """Every source of a project; only what is new or changed by size, time and inode is read."""
+    started = time.time_ns()
     known = manifest.scanned()
     sources, refused, changed = [], [], []
     for found in _walk(project_folder):
@@ -69,7 +72,7 @@ def scan(project_folder: Path, manifest: Manifest) -> Scan:
             info.st_mtime_ns,
             info.st_ino,
         )
-        if same and found.kind != "repository" and old is not None:
+        if same and old is not None:
             sources.append(old)
             continue
         try:
@@ -79,7 +82,9 @@ def scan(project_folder: Path, manifest: Manifest) -> Scan:
         except OSError as error:
             refused.append(Refusal(found.path, f"cannot be read: {error.strerror}"))
             continue
-        source = Source(found.path, found.kind, info.st_size, info.st_mtime_ns, info.st_ino, digest)
+        # What is written again within the clock's tick looks the same: a file this young is read again next time.
+        written = info.st_mtime_ns if info.st_mtime_ns < started - SETTLED_NS else 0
+        source = Source(found.path, found.kind, info.st_size, written, info.st_ino, digest)
         sources.append(source)
         changed.append(source)
     gone = known.keys() - {source.path for source in sources}
@@ -99,6 +104,9 @@ def file_digest(path: Path) -> str:
 
 
 def _walk(folder: Path) -> Iterator[_Found | Refusal]:
+    if _is_repository(folder):
+        yield _Found(".", "repository", folder.stat())
+        return
     stack = [("", 0)]
     count = 0
     while stack:
@@ -115,7 +123,7 @@ def _walk(folder: Path) -> Iterator[_Found | Refusal]:
             elif entry.name.startswith((".", "~$")) or entry.name.endswith(PARTIAL_ENDINGS) or path in RESERVED:
                 continue
             elif entry.is_symlink():
-                yield from _link(folder, path)
+                yield Refusal(path, "is a symbolic link: put the file itself here")
             elif entry.is_dir(follow_symlinks=False):
                 if _is_repository(folder / path):
                     yield _Found(path, "repository", entry.stat(follow_symlinks=False))
@@ -135,10 +143,6 @@ def _walk(folder: Path) -> Iterator[_Found | Refusal]:
                 yield _Found(path, "bundle" if path.endswith(".bundle") else "file", info)
             else:
                 yield Refusal(path, "is no regular file")
-
-
-def _link(folder: Path, path: str) -> Iterator[_Found | Refusal]:
-    yield Refusal(path, "is a symbolic link: put the file itself here")
 
 
 def _is_repository(folder: Path) -> bool:
@@ -164,8 +168,3 @@ def _shown(path: str) -> str:
         char if char.isprintable() and not 0xD800 <= ord(char) <= 0xDFFF else f"\\x{ord(char) & 0xFF:02x}"
         for char in path
     )
-
-
-def is_regular(info: os.stat_result) -> bool:
-    """Whether a file is one with content."""
-    return stat.S_ISREG(info.st_mode)

@@ -2,15 +2,16 @@
 
 import asyncio
 import json
+import os
 import ssl
 import threading
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx
 
-from cortex_pipelines.lanes.errors import ConnectionFailed, ServerFailed, StreamCut, TimedOut
+from cortex_pipelines.lanes.errors import ConnectionFailed, StreamCut, TimedOut
 from cortex_pipelines.lanes.replies import Gathering, Reply, Served, counted, refusal, served
 from cortex_pipelines.settings import Backend
 
@@ -22,11 +23,14 @@ if TYPE_CHECKING:
 
 # A refusal, a list of models or a count is smaller; of what is longer the rest is not read.
 BODY_BYTES = 256 * 2**10
-# A token's event takes about 300 bytes with llama.cpp and vLLM; what streams far more than was asked for is not a model.
+# A token's event takes about 300 bytes with llama.cpp and vLLM; one that streams far more is no model.
 EVENT_BYTES = 4 * 2**10
 ROOM_BYTES = 2**20
 # A server that lists no models answers so; what cannot be told is not an error.
 UNTOLD = (404, 405, 501)
+
+# Both take the messages of a chat and count what their template makes of it.
+_COUNTING = {Backend.VLLM: "/tokenize", Backend.LLAMA_CPP: "/v1/chat/completions/input_tokens"}
 
 T = TypeVar("T")
 
@@ -71,36 +75,28 @@ class Client:
         raise refusal(status, body)
 
     async def count(
-        self, endpoint: "Endpoint", told: Served, messages: Sequence[Mapping[str, Any]], seconds: float
+        self, endpoint: "Endpoint", backend: Backend | None, prompt: Mapping[str, Any], seconds: float
     ) -> int | None:
-        """The tokens of the prompt as the server's template and tokenizer make it; None where it cannot tell."""
-        backend = endpoint.backend or told.backend
-        request: dict[str, Any] = {"messages": list(messages)}
-        if backend is Backend.VLLM:
-            path, request["model"] = "/tokenize", endpoint.model or told.models[0]
-        elif backend is Backend.LLAMA_CPP:
-            path = "/v1/chat/completions/input_tokens"
-        else:
+        """The tokens of a prompt as the server's template and tokenizer make it; None where it cannot tell."""
+        path = _COUNTING.get(backend) if backend else None
+        if path is None:
             return None
         try:
             async with asyncio.timeout(seconds):
-                status, body = await self._ask("POST", endpoint, path, request)
+                status, body = await self._ask("POST", endpoint, path, prompt)
         except TimeoutError:
             return None
         return counted(body) if status == 200 else None
 
-    async def complete(
-        self, endpoint: "Endpoint", request: Mapping[str, Any], *, first: float, whole: float
-    ) -> Reply:
+    async def complete(self, endpoint: "Endpoint", request: Mapping[str, Any], *, first: float, whole: float) -> Reply:
         """One chat completion: its first token within `first` seconds, all of it within `whole`.
 
         Between two tokens lie at most `Limits.stall` seconds; a ping is no token.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + whole
-        gathering = Gathering()
+        gathering = Gathering(room=ROOM_BYTES + EVENT_BYTES * int(request["max_tokens"]))
         sent = {**request, "stream": True, "stream_options": {"include_usage": True}}
-        room = ROOM_BYTES + EVENT_BYTES * int(request["max_tokens"])
         try:
             async with (
                 asyncio.timeout(min(first, whole)) as patience,
@@ -108,8 +104,8 @@ class Client:
             ):
                 if response.status_code != 200:
                     raise refusal(response.status_code, await _beginning(response))
-                async for line in _lines(response, room):
-                    if gathering.add(line):
+                async for piece in response.aiter_raw():
+                    if gathering.feed(piece):
                         patience.reschedule(min(loop.time() + self._limits.stall, until))
                     if gathering.done:
                         break
@@ -118,7 +114,7 @@ class Client:
                 raise TimedOut(_lateness(gathering, first, whole, loop.time() >= until)) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             if gathering.finish is None:
-                raise _broken(error, gathering) from error
+                raise _broken(error, gathering.begun) from error
         return gathering.reply()
 
     async def _ask(
@@ -128,7 +124,7 @@ class Client:
             async with self._http.stream(method, **_request(endpoint, path, content)) as response:
                 return response.status_code, await _beginning(response)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise _broken(error, Gathering()) from error
+            raise _broken(error, begun=False) from error
 
 
 def run(call: Coroutine[Any, Any, T]) -> T:
@@ -148,6 +144,11 @@ def _loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="lanes", daemon=True).start()
     return loop
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked child has the loop, but not its thread.
+    os.register_at_fork(after_in_child=_loop.cache_clear)
 
 
 @cache
@@ -175,23 +176,12 @@ async def _beginning(response: httpx.Response) -> bytes:
     return body[:BODY_BYTES]
 
 
-async def _lines(response: httpx.Response, room: int) -> AsyncIterator[bytes]:
-    """The lines of a stream that is no longer than `room` bytes."""
-    rest = bytearray()
-    async for piece in response.aiter_raw():
-        room -= len(piece)
-        if room < 0:
-            raise ServerFailed("it streamed far more than was asked for")
-        *whole, last = (rest + piece).split(b"\n") if b"\n" in piece else ([], None)
-        ...
-
-
 def _lateness(gathering: Gathering, first: float, whole: float, over: bool) -> str:
     if over:
         return f"the answer was not whole within {whole:.1f} s"
     return "it stopped in the middle of the answer" if gathering.begun else f"no first token within {first:.1f} s"
 
 
-def _broken(error: Exception, gathering: Gathering) -> ConnectionFailed | StreamCut:
+def _broken(error: Exception, begun: bool) -> ConnectionFailed | StreamCut:
     told = str(error) or type(error).__name__
-    return StreamCut(f"the stream broke: {told}") if gathering.begun else ConnectionFailed(told)
+    return StreamCut(f"the stream broke: {told}") if begun else ConnectionFailed(told)

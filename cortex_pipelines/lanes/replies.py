@@ -69,19 +69,33 @@ class Reply:
 
 @dataclass
 class Gathering:
-    """The answer that the events of a stream add up to."""
+    """The answer that a stream adds up to, which may be `room` bytes long."""
 
-    text: list[str] = field(default_factory=list)
-    reasoning: list[str] = field(default_factory=list)
+    room: int
     finish: str | None = None
-    model: str | None = None
-    usage: Mapping[str, Any] = field(default_factory=dict)
-    done: bool = False
     begun: bool = False
+    done: bool = False
+    _rest: bytearray = field(default_factory=bytearray)
+    _text: list[str] = field(default_factory=list)
+    _reasoning: list[str] = field(default_factory=list)
+    _model: str | None = None
+    _usage: Mapping[str, Any] = field(default_factory=dict)
 
-    def add(self, line: bytes) -> bool:
-        """Take one line of the stream; whether it brought the answer further. A ping does not."""
-        if not line.startswith(b"data:"):
+    def feed(self, piece: bytes) -> bool:
+        """Take the next bytes; whether they brought the answer further. A ping does not."""
+        self.room -= len(piece)
+        if self.room < 0:
+            raise ServerFailed("it streamed far more than was asked for")
+        self._rest += piece
+        if b"\n" not in piece:
+            return False
+        *lines, rest = bytes(self._rest).split(b"\n")
+        self._rest = bytearray(rest)
+        taken = [self._take(line) for line in lines]
+        return any(taken)
+
+    def _take(self, line: bytes) -> bool:
+        if self.done or not line.startswith(b"data:"):
             return False
         self.begun = True
         data = line[5:].strip()
@@ -93,31 +107,31 @@ class Gathering:
             raise ServerFailed("its stream holds what is no event")
         if event.get("error") is not None:
             raise refusal(_status(event), data)
-        self.model = _text(event.get("model")) or self.model
+        self._model = _string(event.get("model")) or self._model
         if isinstance(usage := event.get("usage"), dict):
-            self.usage = usage
+            self._usage = usage
         for choice in _dicts(event.get("choices")):
             delta = choice.get("delta")
             if isinstance(delta, dict):
-                self.text.append(_text(delta.get("content")))
-                self.reasoning.append(_text(delta.get("reasoning")) or _text(delta.get("reasoning_content")))
-            self.finish = _text(choice.get("finish_reason")) or self.finish
+                self._text.append(_string(delta.get("content")))
+                self._reasoning.append(_string(delta.get("reasoning")) or _string(delta.get("reasoning_content")))
+            self.finish = _string(choice.get("finish_reason")) or self.finish
         return True
 
     def reply(self) -> Reply:
-        """The whole answer; raises where there is none: cut off, truncated, aborted or empty."""
+        """The whole answer; raises where there is none: cut off, truncated, given up or empty."""
         if self.finish is None:
             raise StreamCut("the stream ended without a finish reason")
-        used = _count(self.usage.get("completion_tokens"))
+        used = _count(self._usage.get("completion_tokens"))
         if self.finish == "length":
             raise Truncated(f"the answer was cut after {used or 'all allowed'} tokens: allow more of them")
         if self.finish not in _FINISHED:
             raise ServerFailed(f"the answer was given up ({_shown(self.finish)})")
-        thought, text = split_reasoning("".join(self.text), told_apart=any(self.reasoning))
+        thought, text = split_reasoning("".join(self._text), told_apart=any(self._reasoning))
         if not text:
             raise EmptyAnswer("the answer holds no text")
-        reasoning = "\n".join(part for part in ("".join(self.reasoning).strip(), thought) if part)
-        return Reply(text, reasoning, self.model, _count(self.usage.get("prompt_tokens")), used)
+        reasoning = "\n".join(part for part in ("".join(self._reasoning).strip(), thought) if part)
+        return Reply(text, reasoning, self._model, _count(self._usage.get("prompt_tokens")), used)
 
 
 def split_reasoning(said: str, told_apart: bool = False) -> tuple[str, str]:
@@ -143,11 +157,11 @@ def served(body: bytes, model: str | None) -> Served:
     """What `/v1/models` says; of several models `model` is the one in question, else the first."""
     listed = _parsed(body)
     rows = _dicts(listed.get("data")) if isinstance(listed, dict) else []
-    models = tuple(_text(row.get("id")) for row in rows)
+    models = tuple(_string(row.get("id")) for row in rows)
     chosen = next((row for row in rows if row.get("id") == model), rows[0] if rows else {})
     meta = chosen.get("meta")
     window = _count(chosen.get("max_model_len")) or (_count(meta.get("n_ctx")) if isinstance(meta, dict) else None)
-    return Served(models, window, _BACKENDS.get(_text(chosen.get("owned_by"))))
+    return Served(models, window, _BACKENDS.get(_string(chosen.get("owned_by"))))
 
 
 def counted(body: bytes) -> int | None:
@@ -200,7 +214,7 @@ def _dicts(value: object) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def _text(value: object) -> str:
+def _string(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 

@@ -87,7 +87,13 @@ def findings_table(findings: Sequence[Mapping[str, Any]]) -> str:
 
 def _tools(tools: Sequence[Mapping[str, Any]]) -> str:
     rows = [
-        (escape(run["tool"]), escape(str(run["version"])), str(run["files_seen"]), str(run["files_parsed"]), str(len(run["files_failed"]) if isinstance(run["files_failed"], list) else run["files_failed"]))
+        (
+            escape(run["tool"]),
+            escape(str(run["version"])),
+            str(run["files_seen"]),
+            str(run["files_parsed"]),
+            str(len(run["files_failed"]) if isinstance(run["files_failed"], list) else run["files_failed"]),
+        )
         for run in tools
     ]
     return table(("tool", "version", "files seen", "parsed", "failed"), rows)

@@ -20,7 +20,13 @@ def render_documents(snapshot: "Snapshot", project: str) -> str:
     bad = sorted(snapshot.rows("quarantine", ["path", "stage", "reason"]), key=lambda row: row["path"])
     total = sum(row["size"] for row in documents)
     rows = [
-        (code(row["path"]), escape(row["title"]), escape(row["media_type"]), str(len(json.loads(row["pages"])) or ""), size(row["size"]))
+        (
+            code(row["path"]),
+            escape(row["title"]),
+            escape(row["media_type"]),
+            str(len(json.loads(row["pages"])) or ""),
+            size(row["size"]),
+        )
         for row in documents[:ROWS]
     ]
     return paragraphs(
@@ -76,7 +82,7 @@ def render_rag_index(snapshot: "Snapshot", project: str) -> str:
 def size(count: int) -> str:
     """Bytes as people read them."""
     value, unit = float(count), "B"
-    for unit in ("B", "KiB", "MiB", "GiB"):  # noqa: B007
+    for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1024 or unit == "GiB":
             break
         value /= 1024

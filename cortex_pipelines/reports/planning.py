@@ -65,9 +65,7 @@ def render_ideas(snapshot: "Snapshot", project: str) -> str:
         for row in own:
             said = f"{escape(row['text'])} ({escape(row['speaker'])}, {escape(row['time'])}, {code(_place(row))})"
             parts.append(quote_block(row["quote"]) if kind == "code" else f"- {said}")
-    return paragraphs(
-        f"# Ideas of {escape(project)}", BASIS, *(parts or ["No chat export lies in this project."])
-    )
+    return paragraphs(f"# Ideas of {escape(project)}", BASIS, *(parts or ["No chat export lies in this project."]))
 
 
 def render_roadmap(snapshot: "Snapshot", project: str) -> str:
@@ -121,9 +119,7 @@ def _node(row: Mapping[str, Any]) -> str:
 
 
 def _evidence(evidence: Sequence[Evidence]) -> str:
-    return "\n\n".join(
-        f"{code(item.location)}\n\n{quote_block(item.quote)}" for item in evidence[:EVIDENCE_SHOWN]
-    )
+    return "\n\n".join(f"{code(item.location)}\n\n{quote_block(item.quote)}" for item in evidence[:EVIDENCE_SHOWN])
 
 
 def _place(row: Mapping[str, Any]) -> str:

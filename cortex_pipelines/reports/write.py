@@ -1,6 +1,5 @@
 """Reports as files: Markdown and HTML, written whole and only when they changed."""
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -39,7 +38,7 @@ def _write(path: Path, text: str) -> bool:
         with open(handle, "w", encoding="utf-8") as file:
             file.write(text)
         Path(unfinished).chmod(0o644)
-        os.replace(unfinished, path)
+        Path(unfinished).replace(path)
     except OSError:
         Path(unfinished).unlink(missing_ok=True)
         raise

@@ -21,11 +21,12 @@ PASSAGES = 8
 # The share of a question's words, weighted by how rare they are, that a passage has to hold: measured on the
 # answerable and unanswerable questions of tests/retrieval.
 COVERAGE = 0.6
-STOP = frozenset(
-    "a an and any are as at be been by can could did do does for from had has have how i if in is it its may me must my "
-    "of on or our shall should so than that the their them there these they this those to was we were what when where "
-    "which who whom whose why will with would you your not no".split()
+_STOP = (
+    "a an and any are as at be been by can could did do does for from had has have how i if in is it its "
+    "may me must my not no of on or our shall should so than that the their them there these they this "
+    "those to was we were what when where which who whom whose why will with would you your"
 )
+STOP = frozenset(_STOP.split())
 WORD = re.compile(r"\w+")
 CITED = re.compile(r"\[(\d+)\]")
 
@@ -74,8 +75,16 @@ def _extract(snapshot: "Snapshot", question: str, hits: Sequence[Hit], limit: in
 
 def _best_lines(hit: Hit, wanted: set[str], weight: dict[str, float]) -> Evidence | None:
     lines = hit.text.split("\n")
-    scores = [sum(weight[stem] for stem in wanted & set(_stems(search_words(line)))) for line in lines]
-    at = max(range(len(lines)), key=lambda number: scores[number])
+    titles = set(hit.section.split(" > "))
+    # A question or a title repeats the words of what is asked without answering it.
+    telling = [
+        number
+        for number, line in enumerate(lines)
+        if line.strip() and not line.rstrip().endswith("?") and line.strip("#= ") not in titles
+    ]
+    if not telling:
+        return None
+    at = max(telling, key=lambda n: sum(weight[stem] for stem in wanted & set(_stems(search_words(lines[n])))))
     start = at
     while start > 0 and lines[start - 1].strip() and at - start < 2:
         start -= 1
@@ -88,9 +97,7 @@ def _best_lines(hit: Hit, wanted: set[str], weight: dict[str, float]) -> Evidenc
     return Evidence(hit.source, hit.line_start + start, hit.line_start + end, quote, hit.page)
 
 
-def _ask_lane(
-    snapshot: "Snapshot", question: str, hits: Sequence[Hit], lanes: "Lanes", extracted: Answer
-) -> Answer:
+def _ask_lane(snapshot: "Snapshot", question: str, hits: Sequence[Hit], lanes: "Lanes", extracted: Answer) -> Answer:
     from cortex_pipelines.lanes import LaneError
     from cortex_pipelines.settings import Lane
 
@@ -136,7 +143,8 @@ def _noted(answer: Answer, note: str) -> Answer:
 
 def _stems(text: str, drop: bool = False) -> list[str]:
     words = [word.lower() for word in WORD.findall(text)]
-    return _stemmer().stemWords([word for word in words if not (drop and word in STOP)])
+    stems: list[str] = _stemmer().stemWords([word for word in words if not (drop and word in STOP)])
+    return stems
 
 
 @cache

@@ -4,6 +4,7 @@ import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from cortex_pipelines.ingest.parsing import Heading, Page
@@ -34,7 +35,7 @@ def chunk_document(text: str, headings: Sequence[Heading] = (), pages: Sequence[
     """Prose by sections, paragraphs and lines; nothing but blank text is lost."""
     lines = _Lines(text)
     starts = [lines.offset(heading.line) for heading in headings]
-    spans = []
+    spans: list[tuple[int, int]] = []
     for begin, end in _pairs([0, *starts, len(text)]):
         spans.extend(_greedy(text, begin, end))
     page_lines = [page.line for page in pages]
@@ -120,8 +121,7 @@ def _greedy(text: str, begin: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _pairs(cuts: Sequence[int]) -> Iterator[tuple[int, int]]:
-    ordered = sorted(set(cuts))
-    return zip(ordered, ordered[1:], strict=False)
+    return pairwise(sorted(set(cuts)))
 
 
 def _paths(headings: Sequence[Heading]) -> list[str]:

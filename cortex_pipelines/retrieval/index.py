@@ -31,7 +31,8 @@ def map_index(work: Work, batch: Batch) -> dict[str, int]:
     names = [item.id for item in batch.items]
     documents = {row["path"]: Document.from_row(row) for row in snapshot.rows("documents", None, {"path": names})}
     files = {row["source"]: row for row in snapshot.rows("files", ["source", "text", "language"], {"source": names})}
-    rows, indexed = [], []
+    rows: list[dict[str, Any]] = []
+    indexed: list[dict[str, Any]] = []
     for item in batch.items:
         digest = item.key.partition(":")[0]
         if document := documents.get(item.id):

@@ -52,9 +52,7 @@ def search(snapshot: "Snapshot", query: str, limit: int = 10, where: Mapping[str
     lexical = _scaled({row["chunk_id"]: row["_score"] for row in words})
     dense = _scaled({row["chunk_id"]: 1 - row["_distance"] for row in near})
     rows = {row["chunk_id"]: row for row in [*words, *near]}
-    scores = {
-        chunk: ALPHA * dense.get(chunk, 0.0) + (1 - ALPHA) * lexical.get(chunk, 0.0) for chunk in rows
-    }
+    scores = {chunk: ALPHA * dense.get(chunk, 0.0) + (1 - ALPHA) * lexical.get(chunk, 0.0) for chunk in rows}
     ordered = sorted(rows, key=lambda chunk: (-scores[chunk], rows[chunk]["source"], rows[chunk]["line_start"]))
     return [_hit(rows[chunk], scores[chunk]) for chunk in ordered[:limit]]
 

@@ -299,9 +299,9 @@ class Publishing(_Reader):
     def _writable(self, table: str) -> Any:
         opened = self._open(table)
         if opened is None:
-            opened = self._database.create_table(table, schema=TABLES[table].schema())
-            opened.set_unenforced_primary_key(TABLES[table].key)
-            self._opened[table] = opened
+            created: Any = self._database.create_table(table, schema=TABLES[table].schema())
+            created.set_unenforced_primary_key(TABLES[table].key)
+            self._opened[table] = opened = created
         self._touched.add(table)
         return opened
 
@@ -314,7 +314,8 @@ class Publishing(_Reader):
             [tag["version"] for tag in opened.tags.list().values()] + [self._old.tables.get(table.name, opened.version)]
         )
         kept_since = next(item["timestamp"] for item in opened.list_versions() if item["version"] == oldest)
-        age = datetime.now() - kept_since if kept_since.tzinfo is None else datetime.now(UTC) - kept_since
+        # LanceDB gives local time without a zone.
+        age = datetime.now(UTC) - kept_since.astimezone(UTC)
         try:
             opened.optimize(cleanup_older_than=age + CLEANUP_MARGIN)
         except RuntimeError as error:

@@ -51,7 +51,8 @@ TABLES: dict[str, Table] = {
         ),
         _table(
             "files",
-            "source repository path digest version mode size:int language:str? lines:int text:str? skipped:str? changes:int",
+            "source repository path digest version mode size:int language:str? lines:int text:str? skipped:str? "
+            "changes:int",
             "source",
         ),
         _table(
@@ -67,7 +68,8 @@ TABLES: dict[str, Table] = {
         _table("imports", "import_id source repository target resolved:str? line:int digest version", "source"),
         _table(
             "code_findings",
-            "finding_id repository section rule severity message source line_start:int line_end:int quote digest version",
+            "finding_id repository section rule severity message source line_start:int line_end:int quote digest "
+            "version",
             "source",
         ),
         _table("code_analyses", "repository commit version summary tools", "repository"),
@@ -91,8 +93,8 @@ TABLES: dict[str, Table] = {
         ),
         _table(
             "gaps",
-            "requirement_id label statement strength section source line_start:int line_end:int status confidence:float "
-            "related_files:words evidence notes version",
+            "requirement_id label statement strength section source line_start:int line_end:int status "
+            "confidence:float related_files:words evidence notes version",
             "source",
         ),
         _table(

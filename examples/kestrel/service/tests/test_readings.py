@@ -1,5 +1,4 @@
 import pytest
-
 from kestrel.readings import BadBatch, Reading, drop_duplicates, validate_batch
 
 

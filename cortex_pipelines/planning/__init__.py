@@ -1,1 +1,0 @@
-"""From what is specified to what comes next: requirements, gaps, compliance, ideas, roadmap."""

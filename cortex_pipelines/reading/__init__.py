@@ -1,1 +1,0 @@
-"""Deep reading: inputs larger than any window, with every byte accounted for."""
