@@ -5,6 +5,7 @@ import dagster as dg
 from cortex_pipelines.assets import project_assets
 from cortex_pipelines.errors import CortexError
 from cortex_pipelines.resources import resources
+from cortex_pipelines.sensors import AUDIT_JOB, project_automation
 from cortex_pipelines.settings import Settings, load_settings
 
 
@@ -15,9 +16,13 @@ class ExecutorMissing(CortexError):
 def build_definitions(settings: Settings, variables: dict[str, str] | None = None) -> dg.Definitions:
     """The definitions for given settings; `variables` are handed to the steps instead of the environment."""
     projects = project_partitions(settings)
+    sensors, schedules = project_automation(settings, projects)
     return dg.Definitions(
         assets=project_assets(projects),
         resources=resources(variables),
+        jobs=[AUDIT_JOB],
+        sensors=sensors,
+        schedules=schedules,
         executor=executor(settings.executor),
     )
 

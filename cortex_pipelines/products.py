@@ -12,6 +12,11 @@ from cortex_pipelines import reports
 from cortex_pipelines.codebase.analyses import CODE_ANALYSES
 from cortex_pipelines.ingest.documents import DOCUMENTS
 from cortex_pipelines.ingest.repositories import REPOSITORIES
+from cortex_pipelines.planning.compliance import build_compliance_report
+from cortex_pipelines.planning.gaps import build_gap_report
+from cortex_pipelines.planning.ideas import build_ideas
+from cortex_pipelines.planning.roadmap import build_roadmap
+from cortex_pipelines.reading.audits import DEEP_INGEST_AUDITS
 from cortex_pipelines.retrieval.index import RAG_INDEX
 from cortex_pipelines.stairs import Outcome, Stair, Work, climb
 
@@ -81,6 +86,56 @@ PRODUCTS: tuple[Product, ...] = (
         frozenset({"treesitter", "ruff"}),
         deps=("repositories",),
         checks={"evidence_resolves": True},
+    ),
+    Product(
+        "deep_ingest_audits",
+        DEEP_INGEST_AUDITS,
+        reports.render_deep_ingest_audits,
+        "What is in inputs larger than any window, and how many of their bytes were read, skipped, and why.",
+        "analysis",
+        frozenset({"python"}),
+        deps=("repositories",),
+        checks={"evidence_resolves": True, "coverage_adds_up": True},
+    ),
+    Product(
+        "gap_report",
+        build_gap_report,
+        reports.render_gap_report,
+        "Every requirement of the specifications against what the code holds.",
+        "planning",
+        frozenset({"python"}),
+        deps=("rag_index", "code_analyses"),
+        checks={"covers_every_requirement": True, "evidence_resolves": True},
+    ),
+    Product(
+        "compliance_report",
+        build_compliance_report,
+        reports.render_compliance_report,
+        "Whether the specifications can be relied on: what is open, vague, contradictory or unsafe in them.",
+        "planning",
+        frozenset({"python"}),
+        deps=("documents",),
+        checks={"evidence_resolves": True, "no_blocking_findings": True},
+    ),
+    Product(
+        "ideas",
+        build_ideas,
+        reports.render_ideas,
+        "Ideas, tasks, decisions and code found in chat exports.",
+        "planning",
+        frozenset({"python"}),
+        deps=("documents",),
+        checks={"evidence_resolves": True},
+    ),
+    Product(
+        "roadmap",
+        build_roadmap,
+        reports.render_roadmap,
+        "What to do next and in which order: an acyclic graph traced to gaps, findings and ideas.",
+        "planning",
+        frozenset({"python"}),
+        deps=("gap_report", "code_analyses", "deep_ingest_audits", "ideas"),
+        checks={"acyclic": True, "evidence_resolves": True},
     ),
 )
 

@@ -25,6 +25,8 @@ class Work:
     store: "ProjectStore"
     lanes: "Lanes | None" = None
     force: bool = False
+    quiet: bool = False
+    """Only what no longer grows is taken: a sensor asked, not a person."""
 
 
 @dataclass(frozen=True, slots=True)

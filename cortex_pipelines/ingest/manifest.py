@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 
@@ -25,7 +26,10 @@ class ManifestError(CortexError):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One thing that landed: `kind` is `file`, `repository` or `bundle`; size in bytes; digest of the content."""
+    """One thing that landed: `kind` is `file`, `repository` or `bundle`; size in bytes; digest of the content.
+
+    The digest of a repository is its head: the branch and the commit.
+    """
 
     path: str
     kind: str
@@ -33,6 +37,12 @@ class Source:
     mtime_ns: int
     inode: int
     digest: str
+
+
+class Stamp(StrEnum):
+    """What stands for a path that has no stamp."""
+
+    GONE = "gone"
 
 
 class Manifest:
@@ -74,6 +84,11 @@ class Manifest:
     def glanced(self) -> dict[str, tuple[str, float]]:
         """The stamp of each path at the last glance, and since when (seconds of the epoch) it is so."""
         return {path: (stamp, since) for path, stamp, since in self._connection.execute("SELECT * FROM glanced")}
+
+    def growing(self, since: float) -> dict[str, str]:
+        """The stamp of each path that changed after a time, in seconds of the epoch, when it was last glanced at."""
+        rows = self._connection.execute("SELECT path, stamp FROM glanced WHERE since > ?", (since,))
+        return dict(rows.fetchall())
 
     def replace_glanced(self, changed: Mapping[str, tuple[str, float]], gone: Iterable[str]) -> None:
         """Remember a glance."""

@@ -17,7 +17,11 @@ MOST_PATH_BYTES = 2_000
 MOST_FILES = 500_000
 READ_BYTES = 2**20
 # File systems tell times to two seconds at worst (FAT).
-SETTLED_NS = 2 * 10**9
+SETTLED_SECONDS = 2.0
+# What has not changed for so long is taken to be whole; a copy over a slow network pauses for less.
+QUIET_SECONDS = 5.0
+HEAD_BYTES = 4 * 2**10
+PACKED_REFS_BYTES = 16 * 2**20
 
 PARTIAL_ENDINGS = (".tmp", ".part", ".crdownload", ".partial", ".swp", "~")
 RESERVED = ("sources.yaml",)
@@ -40,10 +44,28 @@ class Scan:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class Found:
+    """A source as the file system lists it; `head` is of a repository. Size in bytes."""
+
     path: str
     kind: str
-    entry_stat: os.stat_result
+    size: int
+    mtime_ns: int
+    inode: int
+    head: str = ""
+
+    @property
+    def stamp(self) -> str:
+        """Equal stamps: nothing was written in between."""
+        return self.head if self.kind == "repository" else f"{self.kind}:{self.size}:{self.mtime_ns}:{self.inode}"
+
+    def same(self, source: Source | None) -> bool:
+        """Whether it is as a scan saw it."""
+        if source is None or source.kind != self.kind:
+            return False
+        if self.kind == "repository":
+            return source.digest == self.head
+        return (source.size, source.mtime_ns, source.inode) == (self.size, self.mtime_ns, self.inode)
 
 
 def project_sources(work: Work) -> Scan:
@@ -52,45 +74,49 @@ def project_sources(work: Work) -> Scan:
     if not folder.is_dir():
         raise CortexError(f"there is no project {work.project}: {folder} is not a folder")
     with Manifest(work.settings.state / work.project / "manifest.db") as manifest:
-        return scan(folder, manifest)
+        return scan(folder, manifest, work.quiet)
 
 
-def scan(project_folder: Path, manifest: Manifest) -> Scan:
-    """Every source of a project; only what is new or changed by size, time and inode is read."""
-    started = time.time_ns()
+def scan(project_folder: Path, manifest: Manifest, quiet: bool = False) -> Scan:
+    """Every source of a project; only what is new or changed by size, time and inode is read.
+
+    With `quiet`, what a sensor saw growing is left as it was until a sensor has seen it rest.
+    """
+    started = time.time()
     known = manifest.scanned()
+    growing = manifest.growing(started - QUIET_SECONDS) if quiet else {}
     sources, refused, changed = [], [], []
     for found in _walk(project_folder):
         if isinstance(found, Refusal):
             refused.append(found)
             continue
-        info = found.entry_stat
         old = known.get(found.path)
-        same = old is not None and (old.kind, old.size, old.mtime_ns, old.inode) == (
-            found.kind,
-            info.st_size,
-            info.st_mtime_ns,
-            info.st_ino,
-        )
-        if same and old is not None:
+        if old is not None and (found.same(old) or found.path in growing):
             sources.append(old)
             continue
+        if found.path in growing:
+            continue
         try:
-            digest = "" if found.kind == "repository" else file_digest(project_folder / found.path)
+            digest = found.head if found.kind == "repository" else file_digest(project_folder / found.path)
         except FileNotFoundError:
             continue  # it vanished since it was listed: the next scan will not see it
         except OSError as error:
             refused.append(Refusal(found.path, f"cannot be read: {error.strerror}"))
             continue
         # What is written again within the clock's tick looks the same: a file this young is read again next time.
-        written = info.st_mtime_ns if info.st_mtime_ns < started - SETTLED_NS else 0
-        source = Source(found.path, found.kind, info.st_size, written, info.st_ino, digest)
+        written = found.mtime_ns if found.mtime_ns < (started - SETTLED_SECONDS) * 1e9 else 0
+        source = Source(found.path, found.kind, found.size, written, found.inode, digest)
         sources.append(source)
         changed.append(source)
     gone = known.keys() - {source.path for source in sources}
     if changed or gone:
         manifest.replace_scanned(changed, gone)
     return Scan(tuple(sorted(sources, key=lambda source: source.path)), tuple(refused))
+
+
+def stamps(project_folder: Path) -> Iterator[Found]:
+    """What lies in a project's folder by its stamps; nothing but heads of repositories is read."""
+    return (found for found in _walk(project_folder) if isinstance(found, Found))
 
 
 def file_digest(path: Path) -> str:
@@ -103,9 +129,9 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _walk(folder: Path) -> Iterator[_Found | Refusal]:
+def _walk(folder: Path) -> Iterator[Found | Refusal]:
     if _is_repository(folder):
-        yield _Found(".", "repository", folder.stat())
+        yield Found(".", "repository", 0, 0, 0, repository_head(folder))
         return
     stack = [("", 0)]
     count = 0
@@ -126,7 +152,7 @@ def _walk(folder: Path) -> Iterator[_Found | Refusal]:
                 yield Refusal(path, "is a symbolic link: put the file itself here")
             elif entry.is_dir(follow_symlinks=False):
                 if _is_repository(folder / path):
-                    yield _Found(path, "repository", entry.stat(follow_symlinks=False))
+                    yield Found(path, "repository", 0, 0, 0, repository_head(folder / path))
                 elif depth + 1 >= MOST_DEPTH:
                     yield Refusal(path, f"lies deeper than {MOST_DEPTH} folders")
                 else:
@@ -140,9 +166,35 @@ def _walk(folder: Path) -> Iterator[_Found | Refusal]:
                     info = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue
-                yield _Found(path, "bundle" if path.endswith(".bundle") else "file", info)
+                kind = "bundle" if path.endswith(".bundle") else "file"
+                yield Found(path, kind, info.st_size, info.st_mtime_ns, info.st_ino)
             else:
                 yield Refusal(path, "is no regular file")
+
+
+def repository_head(folder: Path) -> str:
+    """The branch and the commit that a repository's own files name, without running git; what it can tell of it."""
+    inside = folder / ".git" if (folder / ".git").is_dir() else folder
+    head = _small(inside / "HEAD", HEAD_BYTES)
+    branch = head.removeprefix("ref:").strip()
+    if branch == head or not branch.startswith("refs/") or ".." in branch or "\0" in branch:
+        # A detached head, a work tree whose repository lies elsewhere, or nothing that git would take.
+        return head or _small(folder / ".git", HEAD_BYTES)
+    commit = _small(inside / branch, HEAD_BYTES)
+    if not commit:
+        packed = _small(inside / "packed-refs", PACKED_REFS_BYTES)
+        commit = next((line.split(" ")[0] for line in packed.split("\n") if line.endswith(f" {branch}")), "")
+    # References in git's newer format are told by the list of its tables.
+    return f"{branch} {commit or _small(inside / 'reftable' / 'tables.list', HEAD_BYTES)}".strip()
+
+
+def _small(path: Path, most: int) -> str:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(descriptor, "rb", buffering=0) as file:
+            return (file.read(most) or b"").decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
 
 
 def _is_repository(folder: Path) -> bool:

@@ -17,6 +17,7 @@ STATUSES = {
     "unknown": "Not decided on the evidence at hand",
     "implemented": "Found in the code",
 }
+PRIORITIES = ("high", "medium", "low")
 EVIDENCE_SHOWN = 4
 GAPS_SHOWN = 200
 
@@ -70,7 +71,9 @@ def render_ideas(snapshot: "Snapshot", project: str) -> str:
 
 def render_roadmap(snapshot: "Snapshot", project: str) -> str:
     """Phases, the critical path, and every node with what it waits for and why it is there."""
-    nodes = sorted(snapshot.rows("roadmap"), key=lambda row: (row["phase"], row["priority"], row["label"]))
+    nodes = sorted(
+        snapshot.rows("roadmap"), key=lambda row: (row["phase"], PRIORITIES.index(row["priority"]), row["label"])
+    )
     labels = {row["node_id"]: row["label"] for row in nodes}
     critical = [row["label"] for row in nodes if row["critical"]]
     parts = ["**Critical path:** " + " → ".join(map(escape, critical))] if critical else []

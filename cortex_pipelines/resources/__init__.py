@@ -10,6 +10,9 @@ from cortex_pipelines.settings import Settings, load_settings
 from cortex_pipelines.stairs import Work
 from cortex_pipelines.store import ProjectStore
 
+# The tag of runs that a sensor asked for.
+QUIET_TAG = "cortex/quiet"
+
 
 class SettingsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The settings, read from the environment where the step runs."""
@@ -58,4 +61,5 @@ def work_for(context: dg.OpExecutionContext, force: bool = False) -> Work:
     """What the core needs, for the partition and the resources of a step."""
     given = context.resources
     project = context.partition_key
-    return Work(project, given.settings.value, given.store.open(project), given.lanes.open(), force)
+    quiet = QUIET_TAG in context.run_tags
+    return Work(project, given.settings.value, given.store.open(project), given.lanes.open(), force, quiet)

@@ -6,11 +6,11 @@ import secrets
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from cortex_pipelines.evidence import Evidence, verify
 from cortex_pipelines.retrieval.search import Hit, search, search_words
+from cortex_pipelines.retrieval.words import stems
 
 if TYPE_CHECKING:
     from cortex_pipelines.lanes import Lanes
@@ -21,13 +21,6 @@ PASSAGES = 8
 # The share of a question's words, weighted by how rare they are, that a passage has to hold: measured on the
 # answerable and unanswerable questions of tests/retrieval.
 COVERAGE = 0.6
-_STOP = (
-    "a an and any are as at be been by can could did do does for from had has have how i if in is it its "
-    "may me must my not no of on or our shall should so than that the their them there these they this "
-    "those to was we were what when where which who whom whose why will with would you your"
-)
-STOP = frozenset(_STOP.split())
-WORD = re.compile(r"\w+")
 CITED = re.compile(r"\[(\d+)\]")
 
 
@@ -54,10 +47,10 @@ def ask(snapshot: "Snapshot", question: str, lanes: "Lanes | None" = None, limit
 
 
 def _extract(snapshot: "Snapshot", question: str, hits: Sequence[Hit], limit: int) -> Answer:
-    wanted = set(_stems(search_words(question), drop=True))
+    wanted = set(stems(search_words(question), drop=True))
     if not wanted or not hits:
         return Answer(question, False, NOT_FOUND, ())
-    bags = [Counter(_stems(search_words(f"{hit.title} {hit.section} {hit.text}"))) for hit in hits]
+    bags = [Counter(stems(search_words(f"{hit.title} {hit.section} {hit.text}"))) for hit in hits]
     known = {stem: sum(stem in bag for bag in bags) for stem in wanted}
     weight = {stem: math.log(1 + len(hits) / (0.5 + count)) for stem, count in known.items()}
     total = sum(weight.values())
@@ -84,7 +77,7 @@ def _best_lines(hit: Hit, wanted: set[str], weight: dict[str, float]) -> Evidenc
     ]
     if not telling:
         return None
-    at = max(telling, key=lambda n: sum(weight[stem] for stem in wanted & set(_stems(search_words(lines[n])))))
+    at = max(telling, key=lambda n: sum(weight[stem] for stem in wanted & set(stems(search_words(lines[n])))))
     start = at
     while start > 0 and lines[start - 1].strip() and at - start < 2:
         start -= 1
@@ -139,16 +132,3 @@ def _whole(hit: Hit) -> Evidence:
 
 def _noted(answer: Answer, note: str) -> Answer:
     return Answer(answer.question, answer.found, answer.text, answer.citations, note=note)
-
-
-def _stems(text: str, drop: bool = False) -> list[str]:
-    words = [word.lower() for word in WORD.findall(text)]
-    stems: list[str] = _stemmer().stemWords([word for word in words if not (drop and word in STOP)])
-    return stems
-
-
-@cache
-def _stemmer() -> Any:
-    import snowballstemmer
-
-    return snowballstemmer.stemmer("english")

@@ -65,6 +65,18 @@ def test_a_bad_file_is_a_warning_that_names_it_and_the_run_succeeds(materialize,
     assert "broken.pdf" in str({name: value.value for name, value in check.metadata.items()})
 
 
+def test_a_blocking_check_that_fails_fails_the_run_and_stops_what_is_downstream(materialize, notes):
+    (notes / "prd.md").write_text(
+        "# Product requirements\n\n## Requirements\n\n"
+        "- REQ-1: The service must disable TLS verification when it sends passwords.\n"
+        "- REQ-2: The service must store readings for 30 days.\n"
+    )
+    result = materialize()
+    assert not result.success
+    failed = [e.check_name for e in result.get_asset_check_evaluations() if not e.passed]
+    assert "no_blocking_findings" in failed
+
+
 def test_nothing_new_maps_no_batch(materialize, notes):
     assert materialize().success
     again = materialize()

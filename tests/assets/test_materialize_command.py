@@ -32,7 +32,18 @@ def materialize(
 def test_a_named_project_is_materialized_without_a_registered_instance(variables, sample, settings):
     done = materialize({**variables, "CORTEX_PROJECTS": "kestrel"}, "--partition", "kestrel")
     assert done.returncode == 0, done.stderr[-4000:]
-    assert (settings.reports / "kestrel" / "rag_index.md").is_file()
+    assert (settings.reports / "kestrel" / "roadmap.md").is_file()
+
+
+def test_a_failed_blocking_check_exits_with_1(variables, settings):
+    folder = settings.inbox / "unsafe"
+    folder.mkdir()
+    (folder / "prd.md").write_text(
+        "# Product requirements\n\n- REQ-1: The service must disable TLS verification when it sends passwords.\n"
+    )
+    done = materialize({**variables, "CORTEX_PROJECTS": "unsafe"}, "--partition", "unsafe")
+    assert done.returncode == 1
+    assert "no_blocking_findings" in done.stderr + done.stdout
 
 
 def test_a_project_that_is_not_named_is_refused(variables, sample):

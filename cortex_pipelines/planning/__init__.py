@@ -1,0 +1,1 @@
+"""What is required against what is there: requirements, gaps, compliance, ideas, roadmap."""

@@ -1,0 +1,1 @@
+"""Deep reading: inputs larger than any window, with every byte accounted for."""

@@ -1,0 +1,116 @@
+"""What starts runs: dropped files, new commits, and the weekly audit."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+import dagster as dg
+
+from cortex_pipelines.ingest.manifest import Manifest
+from cortex_pipelines.ingest.watch import Glance, glance
+from cortex_pipelines.products import PRODUCTS
+from cortex_pipelines.projects import find_projects
+from cortex_pipelines.reading.audits import PRODUCT as DEEP
+from cortex_pipelines.reading.audits import WINDOW_BYTES
+from cortex_pipelines.resources import QUIET_TAG
+from cortex_pipelines.settings import Settings
+
+# A request costs the daemon a round trip and some commits; a tick ends after 60 s.
+REQUESTS_PER_TICK = 50
+# With QUIET_SECONDS a dropped file is asked for at the second or third look: half a minute after it was dropped.
+LOOK_SECONDS = 10
+
+AUDIT_JOB = dg.define_asset_job(
+    "audit", dg.AssetSelection.all(), description="Every product of a project, whatever it was that changed."
+)
+
+Automation = tuple[list[dg.SensorDefinition], list[dg.ScheduleDefinition]]
+
+
+def project_automation(settings: Settings, projects: dg.PartitionsDefinition[str]) -> Automation:
+    """The sensors and the schedule over the projects of an inbox; all are on from the start."""
+    all_products = dg.AssetSelection.all()
+
+    @dg.sensor(
+        name="dropped_files",
+        target=all_products,
+        minimum_interval_seconds=LOOK_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Asks for a project when its files are new, changed or gone, and no longer grow.",
+    )
+    def dropped_files(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        return _requests(context, settings, projects, "files")
+
+    @dg.sensor(
+        name="new_commits",
+        target=all_products,
+        minimum_interval_seconds=LOOK_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Asks for a project, deep audits included, when a repository of it has another head commit.",
+    )
+    def new_commits(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        return _requests(context, settings, projects, "repositories")
+
+    @dg.schedule(
+        name="weekly_audit",
+        job=AUDIT_JOB,
+        cron_schedule="0 5 * * 1",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Every product of every project, on Mondays at 05:00.",
+    )
+    def weekly_audit(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
+        at = context.scheduled_execution_time.date().isoformat()
+        for project in projects.get_partition_keys(dynamic_partitions_store=context.instance):
+            yield dg.RunRequest(run_key=f"{project}@{at}", partition_key=project)
+
+    return [dropped_files, new_commits], [weekly_audit]
+
+
+def _requests(
+    context: dg.SensorEvaluationContext, settings: Settings, projects: dg.PartitionsDefinition[str], what: str
+) -> dg.SensorResult | dg.SkipReason:
+    """At most `REQUESTS_PER_TICK` requests, for projects after the one that the last tick ended with."""
+    wanted = settings.projects
+    found = [name for name in find_projects(settings.inbox).projects if not wanted or name in wanted]
+    requests: list[dg.RunRequest] = []
+    cursor = context.cursor or ""
+    for project in _from(found, cursor):
+        with Manifest(settings.state / project / "manifest.db") as manifest:
+            seen = glance(settings.inbox / project, manifest, time.time())
+        if request := _request(project, seen, what):
+            requests.append(request)
+            if len(requests) == REQUESTS_PER_TICK:
+                break
+    if not requests:
+        return dg.SkipReason(f"{len(found)} projects, nothing new that is at rest")
+    added = []
+    if isinstance(projects, dg.DynamicPartitionsDefinition):
+        known = set(projects.get_partition_keys(dynamic_partitions_store=context.instance))
+        names = [str(request.partition_key) for request in requests if request.partition_key not in known]
+        added = [projects.build_add_request(names)] if names else []
+    return dg.SensorResult(
+        run_requests=requests, dynamic_partitions_requests=added, cursor=str(requests[-1].partition_key)
+    )
+
+
+def _request(project: str, seen: Glance, what: str) -> dg.RunRequest | None:
+    """What to ask for, if anything; what both sensors see, one of them asks for."""
+    if what == "repositories":
+        if not seen.repositories:
+            return None
+        deep = True
+    elif not seen.files or seen.repositories:
+        return None
+    else:
+        deep = seen.largest > WINDOW_BYTES
+    return dg.RunRequest(
+        run_key=f"{project}@{seen.fingerprint}",
+        partition_key=project,
+        asset_selection=[dg.AssetKey(product.name) for product in PRODUCTS if deep or product.name != DEEP],
+        tags={QUIET_TAG: "yes"},
+    )
+
+
+def _from(names: Sequence[str], cursor: str) -> Sequence[str]:
+    """The names, those behind the cursor first, so that none has to wait for ever."""
+    later = [name for name in names if name > cursor]
+    return [*later, *(name for name in names if name <= cursor)]
