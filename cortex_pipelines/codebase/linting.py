@@ -11,7 +11,7 @@ from pathlib import Path
 from posixpath import basename
 from subprocess import Popen
 
-from cortex_pipelines.codebase import confined
+from cortex_pipelines import confined
 from cortex_pipelines.codebase.rules import RUFF_IGNORED, RUFF_RULES
 from cortex_pipelines.errors import CortexError
 

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cortex_pipelines.ingest.parsing import Heading, Page, Unreadable, parse
+from cortex_pipelines.ingest.parsing import Heading, Page, Parsed, Unreadable
+from cortex_pipelines.ingest.reader import DocumentReader
 from cortex_pipelines.ingest.scan import project_sources
 from cortex_pipelines.stairs import Batch, Item, Outcome, Plan, Stair, Verdict, Work, compare, cut
 
@@ -55,38 +56,23 @@ def plan_documents(work: Work) -> Plan:
 def map_documents(work: Work, batch: Batch) -> dict[str, int]:
     folder = work.settings.inbox / work.project
     documents, quarantine, items = [], [], {}
-    for item in batch.items:
-        try:
-            data = _read(folder / item.id)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            quarantine.append(
-                _refused(item.id, f"cannot be read: {error.strerror}", item.key.partition(":")[0], item.size)
-            )
-            items[item.id] = item.key
-            continue
-        digest = hashlib.blake2b(data, digest_size=16).hexdigest()
-        items[item.id] = f"{digest}:{VERSION}"
-        try:
-            parsed = parse(item.id, data)
-        except Unreadable as error:
-            quarantine.append(_refused(item.id, str(error), digest, len(data)))
-            continue
-        documents.append(
-            {
-                "path": item.id,
-                "digest": digest,
-                "version": VERSION,
-                "media_type": parsed.media_type,
-                "title": parsed.title or (parsed.headings[0].text if parsed.headings else Path(item.id).stem),
-                "text": parsed.text,
-                "headings": json.dumps([asdict(heading) for heading in parsed.headings]),
-                "pages": json.dumps([asdict(page) for page in parsed.pages]),
-                "size": len(data),
-                "parser": parsed.media_type,
-            }
-        )
+    with DocumentReader() as reader:
+        for item in batch.items:
+            try:
+                data = _read(folder / item.id)
+            except FileNotFoundError:
+                continue  # it vanished since it was listed: the next scan will not see it
+            except OSError as error:
+                digest = item.key.partition(":")[0]
+                quarantine.append(_refused(item.id, f"cannot be read: {error.strerror}", digest, item.size))
+                items[item.id] = item.key
+                continue
+            digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+            items[item.id] = f"{digest}:{VERSION}"
+            try:
+                documents.append(_row(item.id, digest, len(data), reader.parse(item.id, data)))
+            except Unreadable as error:
+                quarantine.append(_refused(item.id, str(error), digest, len(data)))
     work.store.staging(STAGE).put(batch.name, {"documents": documents, "quarantine": quarantine}, items)
     return {"documents": len(documents), "quarantined": len(quarantine)}
 
@@ -160,6 +146,21 @@ def _stored(work: Work) -> dict[str, str]:
     snapshot = work.store.snapshot()
     bad = snapshot.rows("quarantine", ["path", "digest", "version"], {"stage": STAGE})
     return snapshot.keys("documents") | {r["path"]: f"{r['digest']}:{r['version']}" for r in bad if r["digest"]}
+
+
+def _row(path: str, digest: str, size: int, parsed: Parsed) -> dict[str, Any]:
+    return {
+        "path": path,
+        "digest": digest,
+        "version": VERSION,
+        "media_type": parsed.media_type,
+        "title": parsed.title or (parsed.headings[0].text if parsed.headings else Path(path).stem),
+        "text": parsed.text,
+        "headings": json.dumps([asdict(heading) for heading in parsed.headings]),
+        "pages": json.dumps([asdict(page) for page in parsed.pages]),
+        "size": size,
+        "parser": parsed.media_type,
+    }
 
 
 def _refused(path: str, reason: str, digest: str = "", size: int = 0) -> dict[str, Any]:

@@ -7,8 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cortex_pipelines.errors import CortexError
+from cortex_pipelines.ingest.decoding import decode
 
 TEXT_BYTES = 64 * 2**20
+HTML = ("html", "htm", "xhtml")
+MARKDOWN = ("md", "markdown")
 ZIP_BYTES = 200 * 2**20
 ZIP_RATIO = 200
 
@@ -53,35 +56,26 @@ def parse(name: str, data: bytes) -> Parsed:
         if data.startswith(magic):
             return parser(name, data)
     text = decode(data)
-    suffix = name.rpartition(".")[2].lower()
-    if suffix in ("html", "htm", "xhtml") or text[:200].lstrip().lower().startswith(("<!doctype html", "<html")):
+    if text is None:
+        raise Unreadable("is binary, or text in an unknown encoding")
+    if len(text) > TEXT_BYTES:
+        raise Unreadable(f"has more than {TEXT_BYTES // 2**20} MiB of text")
+    suffix = _suffix(name)
+    if suffix in HTML or text[:200].lstrip().lower().startswith(("<!doctype html", "<html")):
         return parse_html(text)
-    if suffix in ("md", "markdown"):
+    if suffix in MARKDOWN:
         return Parsed("text/markdown", text, markdown_headings(text))
     if suffix in ("rst", "rest"):
         return Parsed("text/x-rst", text, rst_headings(text))
     return Parsed("text/plain", text)
 
 
-def decode(data: bytes) -> str:
-    """Text of bytes; its newlines are kept, a byte order mark is not."""
-    for mark, name in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
-        if data.startswith(mark):
-            try:
-                return data.decode(name)
-            except UnicodeDecodeError:
-                raise Unreadable("is text in a broken encoding") from None
-    if b"\0" in data[:8192]:
-        raise Unreadable("is binary, of a type that is not read")
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        import charset_normalizer
-
-        best = charset_normalizer.from_bytes(data[: 2**20]).best()
-        if best is None:
-            raise Unreadable("is binary, or text in an unknown encoding") from None
-        return data.decode(best.encoding, "replace")
+def is_plain(name: str, data: bytes) -> bool:
+    """Whether a file is text that is taken as it is, so that no parser sees it."""
+    if any(data.startswith(magic) for magic, _ in _BY_MAGIC):
+        return False
+    html = data[:200].lstrip().lower().startswith((b"<!doctype html", b"<html"))
+    return not html and _suffix(name) not in (*HTML, *MARKDOWN)
 
 
 def markdown_headings(text: str) -> tuple[Heading, ...]:
@@ -220,6 +214,10 @@ def parse_docx(data: bytes) -> Parsed:
 
 def _archive(name: str, data: bytes) -> Parsed:
     raise Unreadable("is an archive: archives are not read yet, unpack it")
+
+
+def _suffix(name: str) -> str:
+    return name.rpartition(".")[2].lower()
 
 
 _BY_MAGIC: tuple[tuple[bytes, Callable[[str, bytes], Parsed]], ...] = (
