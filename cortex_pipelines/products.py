@@ -3,8 +3,9 @@
 The `cortex` command and the Dagster assets are two shells over this one list.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,14 @@ from cortex_pipelines import reports
 from cortex_pipelines.codebase.analyses import CODE_ANALYSES
 from cortex_pipelines.ingest.documents import DOCUMENTS
 from cortex_pipelines.ingest.repositories import REPOSITORIES
+from cortex_pipelines.ingest.scan import project_sources
+from cortex_pipelines.planning import gaps, roadmap
 from cortex_pipelines.planning.compliance import build_compliance_report
-from cortex_pipelines.planning.gaps import build_gap_report
 from cortex_pipelines.planning.ideas import build_ideas
-from cortex_pipelines.planning.roadmap import build_roadmap
 from cortex_pipelines.reading.audits import DEEP_INGEST_AUDITS
 from cortex_pipelines.retrieval.index import RAG_INDEX
-from cortex_pipelines.stairs import Outcome, Stair, Work, climb
+from cortex_pipelines.stairs import Outcome, Plan, Stair, Verdict, Work, climb
+from cortex_pipelines.standing import Standing, code_stamp
 
 if TYPE_CHECKING:
     from cortex_pipelines.store import Snapshot
@@ -30,7 +32,8 @@ Build = Callable[[Work], Outcome]
 class Product:
     """A product of a project: `source` is a staircase or, for a cheap product of the whole project, a function.
 
-    `checks` names each check and whether its failure is an error, which blocks what is downstream.
+    It is made from the tables it `reads` and, if it `scans`, from what lies in the project's folder. `checks` names
+    each check and whether its failure is an error, which blocks what is downstream.
     """
 
     name: str
@@ -39,6 +42,9 @@ class Product:
     description: str
     group: str
     kinds: frozenset[str]
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    scans: bool = False
     deps: tuple[str, ...] = ()
     checks: Mapping[str, bool] = field(default_factory=dict)
 
@@ -56,6 +62,9 @@ PRODUCTS: tuple[Product, ...] = (
         "Parsed text of everything dropped that is no repository, with its structure, and what could not be read.",
         "ingest",
         frozenset({"lancedb"}),
+        (),
+        ("documents", "quarantine"),
+        scans=True,
         checks={"not_empty": False, "quarantine": False, "keys_unique": True},
     ),
     Product(
@@ -65,6 +74,9 @@ PRODUCTS: tuple[Product, ...] = (
         "Every file of every git repository at its head commit, read by plumbing only.",
         "ingest",
         frozenset({"git", "lancedb"}),
+        (),
+        ("repositories", "files", "quarantine"),
+        scans=True,
         checks={"keys_unique": True, "quarantine": False},
     ),
     Product(
@@ -74,6 +86,8 @@ PRODUCTS: tuple[Product, ...] = (
         "Chunks with exact places, vectors and full text: what `cortex search` and `cortex ask` answer from.",
         "retrieval",
         frozenset({"lancedb"}),
+        ("documents", "files"),
+        ("chunks", "indexed"),
         deps=("documents", "repositories"),
         checks={"row_count_equals_chunks": True, "keys_unique": True, "no_orphans": True},
     ),
@@ -84,6 +98,8 @@ PRODUCTS: tuple[Product, ...] = (
         "Symbols, imports and findings of each repository, in four sections, each finding with its line.",
         "analysis",
         frozenset({"treesitter", "ruff"}),
+        ("repositories", "files"),
+        ("code_files", "symbols", "imports", "code_findings", "code_analyses"),
         deps=("repositories",),
         checks={"evidence_resolves": True},
     ),
@@ -94,16 +110,21 @@ PRODUCTS: tuple[Product, ...] = (
         "What is in inputs larger than any window, and how many of their bytes were read, skipped, and why.",
         "analysis",
         frozenset({"python"}),
+        ("documents", "repositories", "files"),
+        ("audits", "audit_findings"),
+        scans=True,
         deps=("repositories",),
         checks={"evidence_resolves": True, "coverage_adds_up": True},
     ),
     Product(
         "gap_report",
-        build_gap_report,
+        gaps.build_gap_report,
         reports.render_gap_report,
         "Every requirement of the specifications against what the code holds.",
         "planning",
         frozenset({"python"}),
+        gaps.INPUTS,
+        ("gaps",),
         deps=("rag_index", "code_analyses"),
         checks={"covers_every_requirement": True, "evidence_resolves": True},
     ),
@@ -114,6 +135,8 @@ PRODUCTS: tuple[Product, ...] = (
         "Whether the specifications can be relied on: what is open, vague, contradictory or unsafe in them.",
         "planning",
         frozenset({"python"}),
+        ("documents", "files"),
+        ("compliance",),
         deps=("documents",),
         checks={"evidence_resolves": True, "no_blocking_findings": True},
     ),
@@ -124,16 +147,20 @@ PRODUCTS: tuple[Product, ...] = (
         "Ideas, tasks, decisions and code found in chat exports.",
         "planning",
         frozenset({"python"}),
+        ("documents",),
+        ("ideas",),
         deps=("documents",),
         checks={"evidence_resolves": True},
     ),
     Product(
         "roadmap",
-        build_roadmap,
+        roadmap.build_roadmap,
         reports.render_roadmap,
         "What to do next and in which order: an acyclic graph traced to gaps, findings and ideas.",
         "planning",
         frozenset({"python"}),
+        roadmap.INPUTS,
+        ("roadmap",),
         deps=("gap_report", "code_analyses", "deep_ingest_audits", "ideas"),
         checks={"acyclic": True, "evidence_resolves": True},
     ),
@@ -143,12 +170,91 @@ PRODUCTS: tuple[Product, ...] = (
 def build(product: Product, work: Work, on_batch: Callable[[int, int], None] = lambda done, of: None) -> Outcome:
     """Build one product in this process; `on_batch` hears how many batches are done, of how many."""
     if isinstance(product.source, Stair):
-        return climb(product.source, work, on_batch)
-    return product.source(work)
+        return climb(stair_of(product), work, on_batch)
+    before = _before(product, work)
+    return _standing(product, work, before) or _remember(product, work, before, product.source(work))
 
 
-def write_report(product: Product, work: Work) -> tuple[Path, str]:
+def stair_of(product: Product) -> Stair:
+    """The staircase of a product, which is not climbed where what the last run told still stands."""
+    stair = product.source
+    assert isinstance(stair, Stair)
+
+    def plan(work: Work) -> Plan:
+        before = _before(product, work)
+        if _standing(product, work, before):
+            return Plan((), {"standing": before})
+        planned = stair.plan(work)
+        return Plan(planned.batches, {**planned.summary, "before": before})
+
+    def commit(work: Work, planned: Plan, counts: Sequence[Mapping[str, int]]) -> Outcome:
+        before = planned.summary.get("standing")
+        if before and (told := _standing(product, work, before)):
+            return told
+        outcome = stair.commit(work, planned, counts)
+        return _remember(product, work, planned.summary.get("before", ""), outcome)
+
+    return Stair(plan, stair.map, commit)
+
+
+def write_report(product: Product, work: Work, outcome: Outcome) -> tuple[Path, str]:
     """Write the product's report from what is published; the path of its Markdown, and the Markdown."""
+    path = work.settings.reports / work.project / f"{product.name}.md"
+    if outcome.standing and path.is_file():
+        return path, path.read_text(encoding="utf-8")
     markdown = product.render(work.store.snapshot(), work.project)
-    path = reports.write_report(work.settings.reports, work.project, product.name, markdown, product.title)
-    return path, markdown
+    return reports.write_report(work.settings.reports, work.project, product.name, markdown, product.title), markdown
+
+
+def quarantined(work: Work) -> list[tuple[str, str]]:
+    """Every path that was not read, and why."""
+    snapshot, known = work.store.snapshot(), _told(work)
+    key = f"{code_stamp()} {snapshot.versions('quarantine')}"
+    rows = known.get("quarantine", key)
+    if rows is None:
+        rows = sorted([row["path"], row["reason"]] for row in snapshot.rows("quarantine", ["path", "reason"]))
+        known.put("quarantine", key, rows)
+    return [(path, reason) for path, reason in rows]
+
+
+def _told(work: Work) -> Standing:
+    return Standing(work.settings.state / work.project)
+
+
+def _before(product: Product, work: Work) -> str:
+    """What a product is made from, as it is now: code, settings, tables, and the folder where it is scanned."""
+    digest = hashlib.blake2b(digest_size=16)
+    parts = [code_stamp(), work.settings.deep_ingest_bytes, work.store.snapshot().versions(*product.reads)]
+    digest.update(repr(parts).encode())
+    if product.scans:
+        scan = project_sources(work)
+        for source in scan.sources:
+            digest.update(f"{source.path}\0{source.kind}\0{source.digest}\0".encode("utf-8", "surrogateescape"))
+        digest.update(repr(scan.refused).encode())
+    return digest.hexdigest()
+
+
+def _after(product: Product, work: Work, before: str) -> str:
+    return f"{before} {work.store.snapshot().versions(*product.writes)}"
+
+
+def _standing(product: Product, work: Work, before: str) -> Outcome | None:
+    """What the last run told, where neither what the product is made from nor the product itself has moved."""
+    if work.force or (isinstance(product.source, Stair) and work.store.staging(product.name).names()):
+        return None
+    told = _told(work).get(product.name, _after(product, work, before))
+    if told is None:
+        return None
+    verdicts = {name: Verdict(**verdict) for name, verdict in told["verdicts"].items()}
+    return Outcome(told["metadata"], told["version"], verdicts, standing=True)
+
+
+def _remember(product: Product, work: Work, before: str, outcome: Outcome) -> Outcome:
+    if before and not outcome.failed:
+        told = {
+            "metadata": dict(outcome.metadata),
+            "version": outcome.version,
+            "verdicts": {name: asdict(verdict) for name, verdict in outcome.verdicts.items()},
+        }
+        _told(work).put(product.name, _after(product, work, before), told)
+    return outcome

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cortex_pipelines.lanes import Lanes
-from cortex_pipelines.products import PRODUCTS, Product, build, write_report
+from cortex_pipelines.products import PRODUCTS, Product, build, quarantined, write_report
 from cortex_pipelines.settings import Settings
 from cortex_pipelines.stairs import Outcome, Work
 from cortex_pipelines.store import ProjectStore
@@ -101,12 +101,11 @@ def run_project(
     report("done", 0, 0)
     for item in built:
         if item.blocked is None:
-            write_report(item.product, work)
-    rows = work.store.snapshot().rows("quarantine", ["path", "reason"])
+            write_report(item.product, work, item.outcome)
     return Summary(
         project,
         tuple(built),
-        tuple(sorted((row["path"], row["reason"]) for row in rows)),
+        tuple(quarantined(work)),
         str(settings.reports / project),
         time.monotonic() - started,
     )

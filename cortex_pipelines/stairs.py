@@ -88,6 +88,8 @@ class Outcome:
     version: str | None = None
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     changed: bool = False
+    standing: bool = False
+    """Nothing that it was made from has moved since: it is what the last run told, and so is its report."""
 
     @property
     def failed(self) -> tuple[str, ...]:

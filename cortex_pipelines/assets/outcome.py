@@ -29,7 +29,7 @@ def materialize_result(product: Product, work: Work, outcome: Outcome) -> dg.Mat
     """
     if missing := set(product.checks) - set(outcome.verdicts):
         raise dg.Failure(f"{product.name}: no verdict for {', '.join(sorted(missing))}", allow_retries=False)
-    path, markdown = write_report(product, work)
+    path, markdown = write_report(product, work, outcome)
     return dg.MaterializeResult(
         metadata={
             **_shown(outcome.metadata),

@@ -7,17 +7,16 @@ from typing import Any
 import dagster as dg
 
 from cortex_pipelines.assets.outcome import Options, materialize_result, one_line_failure
-from cortex_pipelines.products import Product
+from cortex_pipelines.products import Product, stair_of
 from cortex_pipelines.resources import work_for
-from cortex_pipelines.stairs import Batch, Plan, Stair, Work
+from cortex_pipelines.stairs import Batch, Plan, Work
 
 NEEDS = {"settings", "store", "lanes"}
 
 
 def staircase(product: Product, projects: dg.PartitionsDefinition[str], **spec: Any) -> dg.AssetsDefinition:
     """The asset of a product whose source is a `Stair`; `spec` goes on to `graph_asset`."""
-    stair = product.source
-    assert isinstance(stair, Stair)
+    stair = stair_of(product)
     name, schema = product.name, Options.to_config_schema()
     step: dict[str, Any] = {"required_resource_keys": NEEDS, "config_schema": schema}
     checks = {

@@ -110,8 +110,9 @@ def commit_documents(work: Work, plan: Plan, counts: Sequence[Mapping[str, int]]
     else:
         unique = True
     snapshot = work.store.snapshot()
-    bad = snapshot.rows("quarantine", ["path", "reason"])
     documents = snapshot.count("documents")
+    bad = snapshot.rows("quarantine", ["path", "reason"], {"stage": STAGE})
+    landed = documents > 0 or any(source.kind != "file" for source in scan.sources)
     return Outcome(
         {
             "documents": documents,
@@ -121,7 +122,7 @@ def commit_documents(work: Work, plan: Plan, counts: Sequence[Mapping[str, int]]
         },
         snapshot.versions("documents", "quarantine"),
         {
-            "not_empty": Verdict(documents > 0 or snapshot.count("repositories") > 0, warn=True),
+            "not_empty": Verdict(landed, warn=True),
             "quarantine": Verdict(
                 not bad, warn=True, metadata={"files": [f"{r['path']}: {r['reason']}" for r in bad[:LISTED]]}
             ),

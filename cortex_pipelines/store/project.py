@@ -51,9 +51,16 @@ class ProjectStore:
         """What is published now; empty where nothing is."""
         if not is_remote(self.uri) and not Path(self.uri, f"{publication.RECORD}.lance").is_dir():
             return Snapshot(self.uri, None, Publication())
+        if not is_remote(self.uri) and (known := publication.read_copy(self.uri)):
+            return Snapshot(self.uri, None, known)
         with told_of(self.uri):
             database = connect(self.uri)
-            return Snapshot(self.uri, database, publication.read(database))
+            # The copy is of a state that is not newer than what is read.
+            state = publication.state(self.uri)
+            published = publication.read(database)
+            if state:
+                publication.write_copy(self.uri, state, published)
+            return Snapshot(self.uri, database, published)
 
     @contextmanager
     def publishing(self) -> "Iterator[Publishing]":
@@ -144,9 +151,15 @@ class Snapshot(_Reader):
 
     def __init__(self, uri: str, database: "lancedb.DBConnection | None", published: Publication) -> None:
         self._uri = uri
-        self._database = database
+        self._connection = database
         self._publication = published
         self._opened: dict[str, Any] = {}
+
+    @property
+    def _database(self) -> "lancedb.DBConnection":
+        if self._connection is None:
+            self._connection = connect(self._uri)
+        return self._connection
 
     @property
     def generation(self) -> int:
@@ -188,7 +201,7 @@ class Snapshot(_Reader):
 
     def _open(self, table: str) -> Any:
         version = self._publication.tables.get(table)
-        if version is None or self._database is None:
+        if version is None:
             return None
         if table not in self._opened:
             self._opened[table] = self._database.open_table(table, version=version)
@@ -200,7 +213,6 @@ class Snapshot(_Reader):
             try:
                 return super()._read(table, action, absent)
             except Exception:
-                assert self._database is not None
                 newest = publication.read(self._database)
                 if newest.generation == self._publication.generation or attempt == REOPENINGS - 1:
                     raise

@@ -6,7 +6,11 @@ of a table from being pruned.
 """
 
 import json
-from dataclasses import dataclass, field
+import os
+import uuid
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cortex_pipelines.store.errors import PublicationMoved
@@ -15,6 +19,7 @@ if TYPE_CHECKING:
     import lancedb
 
 RECORD = "publications"
+COPY = "publication.json"
 # A reader that opened the record just before it moved may still look at the row it read.
 GENERATIONS_KEPT = 8
 
@@ -37,6 +42,39 @@ def read(database: "lancedb.DBConnection") -> Publication:
         return Publication()
     newest = max(rows, key=lambda row: row["generation"])
     return Publication(newest["generation"], json.loads(newest["tables"]), json.loads(newest["previous"]))
+
+
+def state(uri: str) -> str:
+    """What a local record's newest version is called; empty where there is none. LanceDB is not asked."""
+    try:
+        return min(os.listdir(f"{uri}/{RECORD}.lance/_versions"))  # noqa: PTH208
+    except (OSError, ValueError):
+        return ""
+
+
+def read_copy(uri: str) -> Publication | None:
+    """The newest publication by the copy beside a local record; None where the copy is not of the newest.
+
+    LanceDB takes two seconds to import, which a run that has nothing to do need not spend.
+    """
+    try:
+        content = json.loads(Path(uri, COPY).read_text(encoding="utf-8"))
+        known = Publication(content["generation"], content["tables"], content["previous"])
+        return known if content["state"] and content["state"] == state(uri) else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def write_copy(uri: str, state: str, published: Publication) -> None:
+    """Copy the record as it was at `state`; a store that cannot be written has no copy."""
+    path = Path(uri, COPY)
+    unfinished = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
+    with suppress(OSError):
+        try:
+            unfinished.write_text(json.dumps({"state": state, **asdict(published)}), encoding="utf-8")
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
 
 def replace(database: "lancedb.DBConnection", old: Publication, new: Publication) -> None:
