@@ -1,7 +1,6 @@
 """Requirements of specifications: labelled items, and sentences that say must, shall or should."""
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -96,14 +95,15 @@ def specifications(snapshot: "Snapshot") -> Iterator[Document]:
 
 def find_requirements(documents: Iterable[Document]) -> list[Requirement]:
     """Every requirement of some specifications, in order; one that is said twice in a document counts once."""
-    found: list[Requirement] = []
-    seen: Counter[str] = Counter()
+    found: dict[str, Requirement] = {}
     for document in documents:
         for requirement in _requirements(document):
-            seen[requirement.requirement_id] += 1
-            if seen[requirement.requirement_id] == 1:
-                found.append(requirement)
-    return found
+            name = requirement.requirement_id
+            if name in found and found[name].statement != requirement.statement:
+                # A label that two requirements bear.
+                name = identifier(name, requirement.statement)
+            found.setdefault(name, replace(requirement, requirement_id=name))
+    return list(found.values())
 
 
 def blocks(text: str, headings: Sequence[Heading]) -> Iterator[Block]:
