@@ -59,7 +59,7 @@ def project_automation(settings: Settings, projects: dg.PartitionsDefinition[str
     )
     def weekly_audit(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
         at = context.scheduled_execution_time.date().isoformat()
-        for project in projects.get_partition_keys(dynamic_partitions_store=context.instance):
+        for project in settings.projects or projects.get_partition_keys(dynamic_partitions_store=context.instance):
             yield dg.RunRequest(run_key=f"{project}@{at}", partition_key=project)
 
     return [dropped_files, new_commits], [weekly_audit]

@@ -8,6 +8,8 @@ import json
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cortex_pipelines.store.database import file_system, is_remote
@@ -51,8 +53,9 @@ class Staging:
 
     def names(self) -> list[str]:
         """The batches that are staged."""
-        if not is_remote(self._uri) and not os.path.isdir(self._folder):  # noqa: PTH112
-            return []
+        if not is_remote(self._uri):
+            place = Path(self._folder)
+            return sorted(path.stem for path in place.glob("*.json")) if place.is_dir() else []
         from pyarrow import fs
 
         with told_of(self._uri):
@@ -62,20 +65,33 @@ class Staging:
 
     def items(self) -> dict[str, str]:
         """Every staged item and the key it was made under."""
-        return {item: key for name in self.names() for item, key in self._marker(name)["items"].items()}
+        return {
+            item: key
+            for name in self.names()
+            if (marker := self._marker(name))
+            for item, key in marker["items"].items()
+        }
 
     def tables(self, names: Iterable[str] | None = None) -> "Iterator[tuple[dict[str, str], dict[str, pa.Table]]]":
-        """Each staged batch: its items with their keys, and its rows by table."""
+        """Each staged batch: its items with their keys, and its rows by table.
+
+        One that another run has published and removed in the meantime is left out.
+        """
         import pyarrow.parquet as pq
 
         for name in self.names() if names is None else names:
             marker = self._marker(name)
+            if marker is None:
+                continue
             with told_of(self._uri):
                 system, folder = file_system(self._folder)
-                rows = {
-                    table: pq.read_table(f"{folder}/{name}.{table}.parquet", filesystem=system, partitioning=None)
-                    for table in marker["tables"]
-                }
+                try:
+                    rows = {
+                        table: pq.read_table(f"{folder}/{name}.{table}.parquet", filesystem=system, partitioning=None)
+                        for table in marker["tables"]
+                    }
+                except FileNotFoundError:
+                    continue
             yield marker["items"], rows
 
     def clear(self, names: Iterable[str]) -> None:
@@ -83,16 +99,20 @@ class Staging:
         with told_of(self._uri):
             system, folder = file_system(self._folder)
             for name in names:
-                tables = self._marker(name)["tables"]
-                system.delete_file(f"{folder}/{name}.json")
-                for table in tables:
-                    system.delete_file(f"{folder}/{name}.{table}.parquet")
+                marker = self._marker(name) or {"tables": ()}
+                for part in ("json", *(f"{table}.parquet" for table in marker["tables"])):
+                    with suppress(FileNotFoundError):
+                        system.delete_file(f"{folder}/{name}.{part}")
 
-    def _marker(self, name: str) -> dict[str, Any]:
+    def _marker(self, name: str) -> dict[str, Any] | None:
+        """What a batch holds; None where another run has published and removed it in the meantime."""
         with told_of(self._uri):
             system, folder = file_system(self._folder)
-            with system.open_input_file(f"{folder}/{name}.json") as file:
-                return json.loads(file.read())  # type: ignore[no-any-return]
+            try:
+                with system.open_input_file(f"{folder}/{name}.json") as file:
+                    return json.loads(file.read())  # type: ignore[no-any-return]
+            except FileNotFoundError:
+                return None
 
     def _write(self, system: Any, path: str, content: Any) -> None:
         """An object on S3 appears whole; a local file is made so by renaming it when it is on the disk."""
