@@ -20,10 +20,10 @@ from cortex_pipelines.codebase.imports import Resolver, import_cycles
 from cortex_pipelines.codebase.linting import lint
 from cortex_pipelines.codebase.metrics import metrics
 from cortex_pipelines.codebase.reader import CodeReader
-from cortex_pipelines.codebase.rules import Section, is_test
+from cortex_pipelines.codebase.rules import Section
 from cortex_pipelines.codebase.symbols import Code
 from cortex_pipelines.evidence import Evidence, Finding, Severity, verify
-from cortex_pipelines.ingest.languages import vendored_or_generated
+from cortex_pipelines.ingest.languages import is_test, vendored_or_generated
 from cortex_pipelines.stairs import Batch, Changes, Item, Outcome, Plan, Stair, Verdict, Work, compare, cut
 
 if TYPE_CHECKING:

@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from cortex_pipelines.codebase.linting import Lint
-from cortex_pipelines.codebase.rules import TREE_RULES, is_test, is_test_noise, ruff_rule
+from cortex_pipelines.codebase.rules import TREE_RULES, is_test_noise, ruff_rule
 from cortex_pipelines.codebase.symbols import Code
 from cortex_pipelines.evidence import Evidence, Finding
+from cortex_pipelines.ingest.languages import is_test
 
 # Lines of one function. Code Complete (7.4) finds no gain from routines under 200 lines and a loss above; half of
 # that asks to be looked at.

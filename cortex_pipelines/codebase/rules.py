@@ -1,6 +1,5 @@
 """What is looked for in code, and where each rule belongs: its section and how much it matters."""
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -68,9 +67,6 @@ RUFF_IGNORED = ("S603", "S607", "B905", "PLW2901", "PERF203", "SIM105", "SIM108"
 # What is right in a test: asserts, passwords, temporary paths, statements for their effect, nested `with`.
 _TEST_NOISE = ("S", "B011", "B017", "B018", "B904", "SIM117", "PLR0913", "PLW", "ERA")
 
-_TEST_PATH = re.compile(
-    r"(^|/)(tests?|testing|__tests__|spec)/|(^|/)(test_[^/]*|[^/]*_test|conftest)\.\w+$|\.(test|spec)\.\w+$"
-)
 
 TREE_RULES: dict[str, Rule] = {
     "long-function": Rule(
@@ -115,11 +111,6 @@ TREE_RULES: dict[str, Rule] = {
 def ruff_rule(code: str) -> Rule | None:
     """The place of a ruff rule; None for one that was not asked for, such as a syntax error."""
     return next((RUFF_RULES[code[:size]] for size in range(len(code), 0, -1) if code[:size] in RUFF_RULES), None)
-
-
-def is_test(path: str) -> bool:
-    """Whether a file tests other files, by where it lies and what it is called."""
-    return _TEST_PATH.search(path) is not None
 
 
 def is_test_noise(code: str) -> bool:

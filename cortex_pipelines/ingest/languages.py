@@ -1,5 +1,6 @@
 """What a file of a repository is by its path: its language, and whether its own project wrote it."""
 
+import re
 from pathlib import PurePosixPath
 
 # Names of the grammars in tree-sitter-language-pack 0.13. A `.h` is read as C, which most of a C++ header is too.
@@ -115,6 +116,9 @@ _LOCKS = frozenset(
     | {"packages.lock.json", "pdm.lock", "pipfile.lock", "pnpm-lock.yaml", "podfile.lock", "poetry.lock"}
     | {"pubspec.lock", "uv.lock", "yarn.lock"}
 )
+_TEST_PATH = re.compile(
+    r"(^|/)(tests?|testing|__tests__|spec)/|(^|/)(test_[^/]*|[^/]*_test|conftest)\.\w+$|\.(test|spec)\.\w+$"
+)
 
 
 def language_of(path: str) -> str | None:
@@ -137,8 +141,14 @@ def vendored_or_generated(path: str) -> str | None:
     *folders, name = path.lower().split("/")
     if not _VENDORED.isdisjoint(folders):
         return "vendored"
-    if not _GENERATED.isdisjoint(folders) or name.endswith(_GENERATED_ENDINGS):
+    packaged = any(folder.endswith((".egg-info", ".dist-info")) for folder in folders)
+    if packaged or not _GENERATED.isdisjoint(folders) or name.endswith(_GENERATED_ENDINGS):
         return "generated"
     if name.endswith(_MINIFIED_ENDINGS):
         return "minified"
     return "lock file" if name in _LOCKS else None
+
+
+def is_test(path: str) -> bool:
+    """Whether a file tests other files, by where it lies and what it is called."""
+    return _TEST_PATH.search(path) is not None

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from cortex_pipelines.codebase.rules import is_test
 from cortex_pipelines.evidence import Evidence, dump
+from cortex_pipelines.ingest.languages import is_test
 from cortex_pipelines.planning.products import Made, Row, keep, resolved
 from cortex_pipelines.planning.requirements import MODAL, Requirement, find_requirements, specifications
 from cortex_pipelines.retrieval.search import search_words

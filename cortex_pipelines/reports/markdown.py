@@ -10,7 +10,7 @@ _NEWLINES = re.compile(r"[\r\n]+")
 
 def escape(text: str) -> str:
     """Text as one line of Markdown that renders as itself: no markup, no link, nothing invisible."""
-    return _SPECIAL.sub(r"\\\1", visible(_NEWLINES.sub(" ", text)))
+    return _SPECIAL.sub(r"\\\1", visible(_NEWLINES.sub(" ", text)).strip())
 
 
 def visible(text: str) -> str:
@@ -22,8 +22,7 @@ def code(text: str) -> str:
     """Text in a code span, whatever backticks it holds."""
     line = visible(_NEWLINES.sub(" ", text))
     fence = "`" * (max((len(run) for run in re.findall(r"`+", line)), default=0) + 1)
-    # In a table a pipe ends the cell even in code.
-    return f"{fence} {line} {fence}".replace("|", "\\|")
+    return f"{fence} {line} {fence}"
 
 
 def quote_block(text: str, most_lines: int = 12) -> str:
@@ -36,7 +35,8 @@ def quote_block(text: str, most_lines: int = 12) -> str:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table of cells that are Markdown already; nothing where there are no rows."""
-    body = [f"| {' | '.join(row)} |" for row in rows]
+    # A pipe ends a cell, even where it is escaped already or in code; a table takes one backslash back.
+    body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     if not body:
         return ""
     return "\n".join([f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *body])

@@ -17,11 +17,13 @@ def write_report(folder: Path, project: str, product: str, markdown: str, title:
     try:
         place.mkdir(parents=True, exist_ok=True)
         path = place / f"{product}.md"
-        if _write(path, markdown):
+        if _text(path) != markdown:
             _write(place / f"{product}.html", page(f"{title}: {project}", markdown, [(project, "index.html")]))
             others = sorted(found.stem for found in place.glob("*.html") if found.stem != "index")
             links = [(name.replace("_", " "), f"{name}.html") for name in others]
             _write(place / "index.html", page(project, f"# {project}\n\nThe reports of this project.\n", links))
+            # Last, since it tells that the others are written.
+            _write(path, markdown)
     except OSError as error:
         raise ReportError(
             f"the reports folder {place} cannot be written ({error.strerror}): free some space, or set CORTEX_REPORTS"
@@ -29,10 +31,14 @@ def write_report(folder: Path, project: str, product: str, markdown: str, title:
     return path
 
 
-def _write(path: Path, text: str) -> bool:
-    """Replace a file by one with this text; whether it was another before."""
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
-        return False
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file by one with this text."""
+    if _text(path) == text:
+        return
     handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=".unfinished-")
     try:
         with open(handle, "w", encoding="utf-8") as file:
@@ -42,4 +48,3 @@ def _write(path: Path, text: str) -> bool:
     except OSError:
         Path(unfinished).unlink(missing_ok=True)
         raise
-    return True

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cortex_pipelines.evidence import Evidence, verify
+from cortex_pipelines.ingest.languages import is_test
 from cortex_pipelines.retrieval.search import Hit, search, search_words
 from cortex_pipelines.retrieval.words import stems
 
@@ -22,6 +23,10 @@ PASSAGES = 8
 # answerable and unanswerable questions of tests/retrieval.
 COVERAGE = 0.6
 CITED = re.compile(r"\[(\d+)\]")
+# A citation behind the full stop belongs to the sentence before it.
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?!\[)|(?<=\])\s+(?=[^\W\d_a-z])")
+# "How long", "how many": a word that the answer, a measure, does not repeat.
+MEASURED = re.compile(r"\bhow\s+\w+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -47,15 +52,18 @@ def ask(snapshot: "Snapshot", question: str, lanes: "Lanes | None" = None, limit
 
 
 def _extract(snapshot: "Snapshot", question: str, hits: Sequence[Hit], limit: int) -> Answer:
-    wanted = set(stems(search_words(question), drop=True))
+    wanted = set(stems(search_words(MEASURED.sub(" ", question)), drop=True))
     if not wanted or not hits:
         return Answer(question, False, NOT_FOUND, ())
-    bags = [Counter(stems(search_words(f"{hit.title} {hit.section} {hit.text}"))) for hit in hits]
+    # Where a file lies says what it is about, as docs/deploying/gunicorn.rst does.
+    told = [f"{hit.source.replace('/', ' ')} {hit.title} {hit.section} {hit.text}" for hit in hits]
+    bags = [Counter(stems(search_words(text))) for text in told]
     known = {stem: sum(stem in bag for bag in bags) for stem in wanted}
     weight = {stem: math.log(1 + len(hits) / (0.5 + count)) for stem, count in known.items()}
     total = sum(weight.values())
     coverage = [sum(weight[stem] for stem in wanted if stem in bag) / total for bag in bags]
-    best = max(range(len(hits)), key=lambda at: (coverage[at], hits[at].score))
+    # A test repeats the words of what it tests; where both hold them, what is tested answers.
+    best = max(range(len(hits)), key=lambda at: (coverage[at], not is_test(hits[at].source), hits[at].score))
     if coverage[best] < COVERAGE:
         return Answer(question, False, NOT_FOUND, ())
     order = [best, *[at for at in range(len(hits)) if at != best and coverage[at] >= COVERAGE]]
@@ -109,21 +117,24 @@ def _ask_lane(snapshot: "Snapshot", question: str, hits: Sequence[Hit], lanes: "
         done = lanes.complete(Lane.FAST_RAG, messages, max_tokens=500)
     except LaneError as error:
         return _noted(extracted, f"no lane answered ({error}): this is the extractive answer")
-    sentences = re.split(r"(?<=[.!?\]])\s+", done.text.strip())
-    kept, cited, dropped = [], [], 0
-    for sentence in sentences:
-        numbers = [int(number) for number in CITED.findall(sentence) if 1 <= int(number) <= len(hits)]
-        if numbers:
-            kept.append(sentence)
-            cited.extend(numbers)
+    numbered = {str(number): _whole(hit) for number, hit in enumerate(hits, 1)}
+    sound = set(verify(numbered.values(), snapshot.texts).kept)
+    claims = {number: claim for number, claim in numbered.items() if claim in sound}
+    kept, dropped = [], 0
+    cited: dict[Evidence, str] = {}
+    for sentence in SENTENCE_END.split(done.text.strip()):
+        told = [claims[number] for number in CITED.findall(sentence) if number in claims]
+        for claim in told:
+            cited.setdefault(claim, f"[{len(cited) + 1}]")
+        if told:
+            # The numbers of the passages become those of the citations.
+            kept.append(CITED.sub(lambda found: cited[claims[found[1]]] if found[1] in claims else "", sentence))
         else:
             dropped += 1
-    claims = [_whole(hits[number - 1]) for number in dict.fromkeys(cited)]
-    citations = verify(claims, snapshot.texts).kept
-    if not kept or not citations:
+    if not kept:
         return _noted(extracted, f"{done.model} cited nothing that holds: this is the extractive answer")
     note = f"{dropped} sentences without a citation were dropped" if dropped else ""
-    return Answer(question, True, " ".join(kept), citations, str(done.lane), done.model, note)
+    return Answer(question, True, " ".join(kept), tuple(cited), str(done.lane), done.model, note)
 
 
 def _whole(hit: Hit) -> Evidence:

@@ -1,10 +1,10 @@
 """Text cut where its structure allows, each chunk with its exact place."""
 
 import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 from cortex_pipelines.ingest.parsing import Heading, Page
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 TARGET = 1_000
 MOST = 1_500
 CODE_MOST_BYTES = 2**20
+
+# Every byte of UTF-8 that does not begin a character.
+_CONTINUING = bytes(range(0x80, 0xC0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +35,9 @@ class Chunk:
 
 
 def chunk_document(text: str, headings: Sequence[Heading] = (), pages: Sequence[Page] = ()) -> list[Chunk]:
-    """Prose by sections, paragraphs and lines; nothing but blank text is lost."""
+    """Prose by pages, sections, paragraphs and lines; nothing but blank text is lost."""
     lines = _Lines(text)
-    starts = [lines.offset(heading.line) for heading in headings]
+    starts = [lines.offset(line) for line in (*(found.line for found in headings), *(page.line for page in pages))]
     spans: list[tuple[int, int]] = []
     for begin, end in _pairs([0, *starts, len(text)]):
         spans.extend(_greedy(text, begin, end))
@@ -59,38 +62,36 @@ def chunk_document(text: str, headings: Sequence[Heading] = (), pages: Sequence[
 
 
 def chunk_code(text: str, language: str | None) -> list[Chunk]:
-    """Code by the borders of its syntax tree: large nodes are split, small neighbours are merged."""
+    """Code by the borders of its syntax tree: large nodes are split, small neighbours are merged.
+
+    A hostile file may crash its parser: outside of tests this runs in a `chunker.CodeChunker`.
+    """
     data = text.encode()
     if language is None or len(data) > CODE_MOST_BYTES:
         return chunk_document(text)
     root = _parser(language).parse(data).root_node
-    spans: list[tuple[int, int]] = []
-    for begin, end in _merge(list(_split(root))):
-        spans.append((begin, end))
+    spans = list(_merge(_split(root)))
     if not spans:
         return chunk_document(text)
     # What lies between two nodes (blank lines, comments the grammar leaves out) goes with the one before.
-    cuts = [0, *[begin for begin, _ in spans[1:]], len(data)]
-    lines = _Lines(text)
-    pieces = []
-    for begin, end in _pairs(cuts):
-        piece = data[begin:end].decode("utf-8", "replace")
-        if len(piece) <= MOST:
-            pieces.append((lines.characters(begin), lines.characters(end)))
+    cuts = _pairs([0, *[begin for begin, _ in spans[1:]], len(data)])
+    sizes = (len(data[begin:end].translate(None, _CONTINUING)) for begin, end in cuts)
+    places = accumulate(sizes, initial=0)
+    return _Lines(text).chunks([piece for begin, end in pairwise(places) for piece in _greedy(text, begin, end)])
+
+
+def _split(root: Any) -> Iterator[tuple[int, int]]:
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        children = node.children if node.end_byte - node.start_byte > MOST else ()
+        if children:
+            waiting.extend(reversed(children))
         else:
-            pieces.extend(_greedy(text, lines.characters(begin), lines.characters(end)))
-    return lines.chunks(pieces)
+            yield node.start_byte, node.end_byte
 
 
-def _split(node: Any) -> Iterator[tuple[int, int]]:
-    if node.end_byte - node.start_byte <= MOST or not node.children:
-        yield node.start_byte, node.end_byte
-        return
-    for child in node.children:
-        yield from _split(child)
-
-
-def _merge(spans: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+def _merge(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     open_at: int | None = None
     last = 0
     for begin, end in spans:
@@ -152,9 +153,6 @@ class _Lines:
 
     def line(self, character: int) -> int:
         return bisect.bisect_right(self.breaks, character)
-
-    def characters(self, byte: int) -> int:
-        return byte if self.ascii else len(self.text.encode()[:byte].decode("utf-8", "ignore"))
 
     def chunks(self, spans: Sequence[tuple[int, int]]) -> list[Chunk]:
         """A chunk for each span that holds more than blanks, without the blanks around it."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from cortex_pipelines.ingest.documents import Document
 from cortex_pipelines.ingest.languages import language_of, vendored_or_generated
 from cortex_pipelines.ingest.parsing import markdown_headings, rst_headings
-from cortex_pipelines.retrieval.chunking import Chunk, chunk_code, chunk_document
+from cortex_pipelines.retrieval.chunker import CodeChunker
+from cortex_pipelines.retrieval.chunking import Chunk, chunk_document
 from cortex_pipelines.retrieval.search import embedder, search_words
 from cortex_pipelines.stairs import Batch, Item, Outcome, Plan, Stair, Verdict, Work, compare, cut
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from cortex_pipelines.store import Snapshot
 
 STAGE = "rag_index"
-VERSION = "1/wordllama-l2-supercat-256"
+VERSION = "2/wordllama-l2-supercat-256"
 PROSE = {"markdown": markdown_headings, "rst": rst_headings}
 
 
@@ -33,17 +34,18 @@ def map_index(work: Work, batch: Batch) -> dict[str, int]:
     files = {row["source"]: row for row in snapshot.rows("files", ["source", "text", "language"], {"source": names})}
     rows: list[dict[str, Any]] = []
     indexed: list[dict[str, Any]] = []
-    for item in batch.items:
-        digest = item.key.partition(":")[0]
-        if document := documents.get(item.id):
-            chunks = chunk_document(document.text, document.headings, document.pages)
-            made = [_row(item.id, digest, chunk, "prose", None, document.title) for chunk in chunks]
-        elif file := files.get(item.id):
-            made = list(_file_rows(item.id, digest, file["text"] or "", file["language"]))
-        else:
-            continue
-        rows.extend(made)
-        indexed.append({"source": item.id, "digest": digest, "version": VERSION, "chunks": len(made)})
+    with CodeChunker() as chunker:
+        for item in batch.items:
+            digest = item.key.partition(":")[0]
+            if document := documents.get(item.id):
+                chunks = chunk_document(document.text, document.headings, document.pages)
+                made = [_row(item.id, digest, chunk, "prose", None, document.title) for chunk in chunks]
+            elif file := files.get(item.id):
+                made = list(_file_rows(chunker, item.id, digest, file["text"] or "", file["language"]))
+            else:
+                continue
+            rows.extend(made)
+            indexed.append({"source": item.id, "digest": digest, "version": VERSION, "chunks": len(made)})
     vectors = embedder().embed([f"{row['title']}\n{row['section']}\n{row['text']}" for row in rows])
     for row, vector in zip(rows, vectors, strict=True):
         row["vector"] = vector
@@ -107,15 +109,21 @@ def _items(snapshot: "Snapshot") -> list[Item]:
     return documents + files
 
 
-def _file_rows(source: str, digest: str, text: str, language: str | None) -> Iterator[dict[str, Any]]:
-    spoken = language or language_of(source)
-    suffix = source.rpartition(".")[2].lower()
+def chunk_file(chunker: CodeChunker, path: str, text: str, language: str | None) -> tuple[list[Chunk], str]:
+    """The chunks of a file of a repository, and whether they are `prose` or `code`."""
+    suffix = path.rpartition(".")[2].lower()
     if suffix == "md":
-        chunks, kind = chunk_document(text, markdown_headings(text)), "prose"
-    elif suffix in ("rst", "txt"):
-        chunks, kind = chunk_document(text, rst_headings(text)), "prose"
-    else:
-        chunks, kind = chunk_code(text, spoken), "code"
+        return chunk_document(text, markdown_headings(text)), "prose"
+    if suffix in ("rst", "txt"):
+        return chunk_document(text, rst_headings(text)), "prose"
+    return chunker.chunk(text, language), "code"
+
+
+def _file_rows(
+    chunker: CodeChunker, source: str, digest: str, text: str, language: str | None
+) -> Iterator[dict[str, Any]]:
+    spoken = language or language_of(source)
+    chunks, kind = chunk_file(chunker, source, text, spoken)
     for chunk in chunks:
         yield _row(source, digest, chunk, kind, spoken, source.rpartition("/")[2])
 

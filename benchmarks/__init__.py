@@ -1,0 +1,1 @@
+"""What we measure, against whom, and how to repeat it."""
