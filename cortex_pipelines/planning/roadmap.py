@@ -104,7 +104,7 @@ def _gap_nodes(snapshot: "Snapshot") -> Iterator[Node]:
         named = row["label"] if row["statement"].startswith(row["label"]) else f"{row['label']}: {row['statement']}"
         yield Node(
             identifier("gap", row["requirement_id"]),
-            _cut(f"{verbs[row['status']]} {named}"),
+            _cut(f"{verbs[row['status']]}: {named}"),
             f"{row['statement']} {row['notes']}",
             "task",
             PRIORITIES[row["strength"]],

@@ -22,7 +22,7 @@ _PAGE = """<!doctype html>
 body { font: 16px/1.55 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1.2rem; }
 h1, h2, h3 { line-height: 1.2; margin: 2rem 0 .7rem; } h1 { margin-top: 0; border-bottom: 3px solid var(--mark); padding-bottom: .4rem; }
 table { border-collapse: collapse; width: 100%; margin: 1rem 0; font-size: .94em; }
-th, td { text-align: left; vertical-align: top; padding: .4rem .6rem; border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
+th, td { text-align: left; vertical-align: top; padding: .4rem .6rem; border-bottom: 1px solid var(--line); overflow-wrap: break-word; }
 th { border-bottom: 2px solid var(--line); }
 code, pre { font: .88em/1.5 ui-monospace, monospace; background: var(--soft); border-radius: 4px; }
 code { padding: .1em .3em; overflow-wrap: anywhere; } pre { padding: .7rem .9rem; overflow-x: auto; } pre code { padding: 0; }
