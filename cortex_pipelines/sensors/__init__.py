@@ -80,16 +80,16 @@ def _requests(
             requests.append(request)
             if len(requests) == REQUESTS_PER_TICK:
                 break
-    if not requests:
-        return dg.SkipReason(f"{len(found)} projects, nothing new that is at rest")
     added = []
     if isinstance(projects, dg.DynamicPartitionsDefinition):
+        # All that are there, so that one which was run by the command can be materialized by hand too.
         known = set(projects.get_partition_keys(dynamic_partitions_store=context.instance))
-        names = [str(request.partition_key) for request in requests if request.partition_key not in known]
+        names = [name for name in found if name not in known]
         added = [projects.build_add_request(names)] if names else []
-    return dg.SensorResult(
-        run_requests=requests, dynamic_partitions_requests=added, cursor=str(requests[-1].partition_key)
-    )
+    if not requests and not added:
+        return dg.SkipReason(f"{len(found)} projects, nothing new that is at rest")
+    last = str(requests[-1].partition_key) if requests else cursor
+    return dg.SensorResult(run_requests=requests, dynamic_partitions_requests=added, cursor=last)
 
 
 def _request(project: str, seen: Glance, what: str) -> dg.RunRequest | None:

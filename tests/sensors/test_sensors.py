@@ -61,12 +61,13 @@ def scanned(settings, project):
         scan(settings.inbox / project, manifest)
 
 
-def test_a_dropped_file_is_asked_for_when_it_rests_and_its_project_is_registered(tick, settings):
+def test_a_dropped_file_is_asked_for_when_it_rests_and_its_project_is_registered_at_once(tick, settings):
     drop(settings, "atlas/a.md")
-    assert asked(tick("dropped_files")) == []
+    first = tick("dropped_files")
+    assert asked(first) == []
+    [added] = first.dynamic_partitions_requests
     result = tick("dropped_files")
     assert asked(result) == ["atlas"]
-    [added] = result.dynamic_partitions_requests
     assert (added.partitions_def_name, list(added.partition_keys)) == ("projects", ["atlas"])
     [request] = result.run_requests
     assert request.tags[QUIET_TAG]
