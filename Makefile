@@ -42,7 +42,7 @@ lock:
 	$(BIN)/uv pip compile $(LOCK) --group build --output-file requirements/run.txt pyproject.toml
 	$(BIN)/uv pip compile $(LOCK) --group dev --constraints requirements/run.txt --output-file requirements/dev.txt pyproject.toml
 
-LOCK := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
+LOCK := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-strip-extras
 
 $(VENV)/installed: requirements/dev.txt pyproject.toml
 ifneq ($(UV),)
