@@ -12,6 +12,7 @@ from cortex_pipelines.products import PRODUCTS, build, write_report
 from cortex_pipelines.running import run_project
 from cortex_pipelines.stairs import Work
 from cortex_pipelines.store import ProjectStore
+from cortex_pipelines.store.tables import TABLES
 
 CORTEX = str(Path(sys.executable).with_name("cortex"))
 
@@ -149,3 +150,28 @@ def test_an_empty_and_a_missing_inbox_are_one_clear_line(variables, tmp_path):
         assert done.returncode == 2
         assert len(done.stderr.strip().splitlines()) == 1
     assert "CORTEX_INBOX" in missing.stderr
+
+
+@pytest.mark.heavy
+def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_was(variables, sample, settings, tmp_path):
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("CORTEX_", "ARGOS_"))}
+    clean = variables | {f"CORTEX_{part}": str(tmp_path / "clean" / part) for part in ("STORE", "STATE", "REPORTS")}
+    assert cortex(clean, "run", "kestrel").returncode == 0
+    for moment in (1.0, 2.2, 3.0, 3.6, 4.2):
+        process = subprocess.Popen([CORTEX, "run", "kestrel"], env=environ | variables, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(moment)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    assert cortex(variables, "run", "kestrel").returncode == 0
+    expected = ProjectStore(clean["CORTEX_STORE"], "kestrel", tmp_path / "clean" / "STATE").snapshot()
+    found = ProjectStore(settings.store, "kestrel", settings.state).snapshot()
+    for name, table in TABLES.items():
+        if name != "products":
+            key = [table.key]
+            assert sorted(map(str, found.rows(name, key))) == sorted(map(str, expected.rows(name, key))), name
+    reports = {path.name: path.read_text() for path in (settings.reports / "kestrel").glob("*.md")}
+    assert reports == {
+        path.name: path.read_text() for path in (tmp_path / "clean" / "REPORTS" / "kestrel").glob("*.md")
+    }

@@ -185,3 +185,27 @@ def test_a_bomb_is_refused(work, folder):
         archive.writestr("word/document.xml", b"0" * 250 * 2**20)
     run(work)
     assert quarantine(work) == {"bomb.docx": "unpacks to far more than a document holds"}
+
+
+def test_what_was_read_before_a_kill_is_not_read_again(work, folder, monkeypatch):
+    for number in range(20):
+        (folder / f"{number:02d}.md").write_text(str(number))
+    monkeypatch.setattr("cortex_pipelines.stairs.BATCH_ITEMS", 5)
+    real = module._read
+    read = []
+
+    def dying(path):
+        if len(read) == 12:
+            raise KeyboardInterrupt
+        read.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(module, "_read", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run(work)
+    assert texts(work) == {}
+    again = []
+    monkeypatch.setattr(module, "_read", lambda path: again.append(path.name) or real(path))
+    run(work)
+    assert again == [f"{number:02d}.md" for number in range(10, 20)]
+    assert len(texts(work)) == 20

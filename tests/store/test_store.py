@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,16 @@ def test_a_source_that_is_forgotten_goes_from_every_table_in_one_publication(sto
         assert writer.publish() == 2
     assert list(texts(store.snapshot())) == ["b"]
     assert list(store.snapshot().keys("indexed")) == ["b"]
+
+
+def test_a_reader_whose_version_was_pruned_goes_on_with_the_newest(store, monkeypatch):
+    monkeypatch.setattr("cortex_pipelines.store.project.CLEANUP_MARGIN", timedelta(0))
+    publish(store, a="1")
+    slow = store.snapshot()
+    for number in range(5):
+        publish(store, a=f"later {number}")
+    assert texts(slow) == {"a": "later 4"}
+    assert slow.generation == 6
 
 
 def test_values_never_leave_their_quotes(store):
@@ -176,7 +187,7 @@ def test_two_processes_that_write_at_once_lose_no_row(store, tmp_path):
 
 
 @pytest.mark.heavy
-def test_a_writer_that_is_killed_leaves_the_last_publication_and_no_rubbish(store, tmp_path):
+def test_a_writer_that_is_killed_leaves_the_last_publication_and_no_rubbish(store, tmp_path, monkeypatch):
     chance = random.Random(7)
     publish(store, first="1")
     for number in range(6):
@@ -193,6 +204,12 @@ def test_a_writer_that_is_killed_leaves_the_last_publication_and_no_rubbish(stor
     before = texts(store.snapshot())
     publish(store, after="1")
     assert texts(store.snapshot()) == before | {"after": "1"}
+    # What the killed writers left goes within a few publications, once no reader can be at it.
+    monkeypatch.setattr("cortex_pipelines.store.project.CLEANUP_MARGIN", timedelta(0))
+    for number in range(3):
+        publish(store, after=str(number))
+    assert texts(store.snapshot()) == before | {"after": "2"}
+    assert len(list(Path(store.uri, "documents.lance", "_versions").glob("*.manifest"))) < 10
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
