@@ -171,6 +171,10 @@ for number in range(rounds):
 """
 
 
+def versions(store):
+    return {path.name for path in Path(store.uri, "documents.lance", "_versions").glob("*.manifest")}
+
+
 def writer(tmp_path, name, rounds):
     command = [sys.executable, "-c", WRITER, str(tmp_path / "store"), str(tmp_path / "state"), name, str(rounds)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
@@ -206,10 +210,12 @@ def test_a_writer_that_is_killed_leaves_the_last_publication_and_no_rubbish(stor
     assert texts(store.snapshot()) == before | {"after": "1"}
     # What the killed writers left goes within a few publications, once no reader can be at it.
     monkeypatch.setattr("cortex_pipelines.store.project.CLEANUP_MARGIN", timedelta(0))
-    for number in range(3):
+    left = versions(store)
+    for number in range(6):
         publish(store, after=str(number))
-    assert texts(store.snapshot()) == before | {"after": "2"}
-    assert len(list(Path(store.uri, "documents.lance", "_versions").glob("*.manifest"))) < 10
+    assert texts(store.snapshot()) == before | {"after": "5"}
+    # LanceDB sometimes keeps single old versions; what matters is that they do not gather.
+    assert len(left & versions(store)) <= len(left) / 4
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
