@@ -226,7 +226,3 @@ def _indented(text: str, lines: int) -> str:
 def _visible(text: str) -> str:
     """Text of documents and names, with what a terminal would obey made visible."""
     return "".join(char if char.isprintable() or char in "\n\t" else f"\\x{ord(char):02x}" for char in text)
-
-
-if __name__ == "__main__":
-    main()

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class Severity(StrEnum):
@@ -80,6 +81,11 @@ def verify(claims: Iterable[Evidence], texts: Callable[[Sequence[str]], Mapping[
         tuple(claim for claim, ok in zip(listed, held, strict=True) if ok),
         tuple(claim for claim, ok in zip(listed, held, strict=True) if not ok),
     )
+
+
+def evidence_of(row: Mapping[str, Any]) -> Evidence:
+    """The evidence of a table's row, whose columns are called as the parts of evidence are."""
+    return Evidence(row["source"], row["line_start"], row["line_end"], row["quote"])
 
 
 def dump(evidence: Iterable[Evidence]) -> str:

@@ -5,7 +5,7 @@ The `cortex` command and the Dagster assets are two shells over this one list.
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +14,10 @@ from cortex_pipelines.codebase.analyses import CODE_ANALYSES
 from cortex_pipelines.ingest.documents import DOCUMENTS
 from cortex_pipelines.ingest.repositories import REPOSITORIES
 from cortex_pipelines.ingest.scan import project_sources
-from cortex_pipelines.planning import gaps, roadmap
-from cortex_pipelines.planning.compliance import build_compliance_report
-from cortex_pipelines.planning.ideas import build_ideas
+from cortex_pipelines.planning import compliance, gaps, ideas, roadmap
 from cortex_pipelines.reading.audits import DEEP_INGEST_AUDITS
 from cortex_pipelines.retrieval.index import RAG_INDEX
-from cortex_pipelines.stairs import Outcome, Plan, Stair, Verdict, Work, climb
+from cortex_pipelines.stairs import Outcome, Plan, Stair, Work, climb
 from cortex_pipelines.standing import Standing, code_stamp
 
 if TYPE_CHECKING:
@@ -130,24 +128,24 @@ PRODUCTS: tuple[Product, ...] = (
     ),
     Product(
         "compliance_report",
-        build_compliance_report,
+        compliance.build_compliance_report,
         reports.render_compliance_report,
         "Whether the specifications can be relied on: what is open, vague, contradictory or unsafe in them.",
         "planning",
         frozenset({"python"}),
-        ("documents", "files"),
+        compliance.INPUTS,
         ("compliance",),
         deps=("documents",),
         checks={"evidence_resolves": True, "no_blocking_findings": True},
     ),
     Product(
         "ideas",
-        build_ideas,
+        ideas.build_ideas,
         reports.render_ideas,
         "Ideas, tasks, decisions and code found in chat exports.",
         "planning",
         frozenset({"python"}),
-        ("documents",),
+        ideas.INPUTS,
         ("ideas",),
         deps=("documents",),
         checks={"evidence_resolves": True},
@@ -182,17 +180,12 @@ def stair_of(product: Product) -> Stair:
 
     def plan(work: Work) -> Plan:
         before = _before(product, work)
-        if _standing(product, work, before):
-            return Plan((), {"standing": before})
-        planned = stair.plan(work)
+        planned = Plan(()) if _standing(product, work, before) else stair.plan(work)
         return Plan(planned.batches, {**planned.summary, "before": before})
 
     def commit(work: Work, planned: Plan, counts: Sequence[Mapping[str, int]]) -> Outcome:
-        before = planned.summary.get("standing")
-        if before and (told := _standing(product, work, before)):
-            return told
-        outcome = stair.commit(work, planned, counts)
-        return _remember(product, work, planned.summary.get("before", ""), outcome)
+        before = planned.summary["before"]
+        return _standing(product, work, before) or _remember(product, work, before, stair.commit(work, planned, counts))
 
     return Stair(plan, stair.map, commit)
 
@@ -243,18 +236,10 @@ def _standing(product: Product, work: Work, before: str) -> Outcome | None:
     if work.force or (isinstance(product.source, Stair) and work.store.staging(product.name).names()):
         return None
     told = _told(work).get(product.name, _after(product, work, before))
-    if told is None:
-        return None
-    verdicts = {name: Verdict(**verdict) for name, verdict in told["verdicts"].items()}
-    return Outcome(told["metadata"], told["version"], verdicts, standing=True)
+    return None if told is None else Outcome.of(told, standing=True)
 
 
 def _remember(product: Product, work: Work, before: str, outcome: Outcome) -> Outcome:
-    if before and not outcome.failed:
-        told = {
-            "metadata": dict(outcome.metadata),
-            "version": outcome.version,
-            "verdicts": {name: asdict(verdict) for name, verdict in outcome.verdicts.items()},
-        }
-        _told(work).put(product.name, _after(product, work, before), told)
+    if not outcome.failed:
+        _told(work).put(product.name, _after(product, work, before), outcome.told())
     return outcome

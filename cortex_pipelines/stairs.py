@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -95,6 +95,17 @@ class Outcome:
     def failed(self) -> tuple[str, ...]:
         """The checks whose failure is an error."""
         return tuple(name for name, verdict in self.verdicts.items() if not (verdict.passed or verdict.warn))
+
+    def told(self) -> dict[str, Any]:
+        """What a later run can be told of it, as JSON holds it."""
+        verdicts = {name: asdict(verdict) for name, verdict in self.verdicts.items()}
+        return {"metadata": dict(self.metadata), "version": self.version, "verdicts": verdicts}
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any], standing: bool = False) -> "Outcome":
+        """The inverse of `told`, of a product that has not changed since."""
+        verdicts = {name: Verdict(**verdict) for name, verdict in told["verdicts"].items()}
+        return cls(told["metadata"], told["version"], verdicts, standing=standing)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from cortex_pipelines.codebase.metrics import metrics
 from cortex_pipelines.codebase.reader import CodeReader
 from cortex_pipelines.codebase.rules import Section
 from cortex_pipelines.codebase.symbols import Code
-from cortex_pipelines.evidence import Evidence, Finding, Severity, verify
+from cortex_pipelines.evidence import Evidence, Finding, Severity, evidence_of, verify
 from cortex_pipelines.ingest.languages import is_test, vendored_or_generated
 from cortex_pipelines.stairs import Batch, Changes, Item, Outcome, Plan, Stair, Verdict, Work, compare, cut
 
@@ -336,7 +336,7 @@ def _drop_unresolved(publishing: "Publishing", repository: str) -> _Checked:
     """Delete each finding of a repository whose quote does not stand in its lines."""
     columns = ["finding_id", "source", "line_start", "line_end", "quote"]
     rows = publishing.rows("code_findings", columns, {"repository": repository})
-    claims = {row["finding_id"]: Evidence(*(row[column] for column in columns[1:])) for row in rows}
+    claims = {row["finding_id"]: evidence_of(row) for row in rows}
     kept = set(_resolving(publishing, claims.values()))
     lost = [name for name, claim in claims.items() if claim not in kept]
     publishing.delete("code_findings", "finding_id", lost)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from cortex_pipelines.ingest.parsing import Heading, Page, Parsed, Unreadable
 from cortex_pipelines.ingest.reader import DocumentReader
-from cortex_pipelines.ingest.scan import project_sources
+from cortex_pipelines.ingest.scan import open_plain, project_sources
 from cortex_pipelines.stairs import Batch, Item, Outcome, Plan, Stair, Verdict, Work, compare, cut
 
 VERSION = "1"
@@ -97,9 +96,9 @@ def commit_documents(work: Work, plan: Plan, counts: Sequence[Mapping[str, int]]
             writer.forget(gone)
             writer.delete("quarantine", "path", was_refused)
             for items, tables in staging.tables(names):
-                done = [path for path, key in items.items() if current.get(path) == key]
+                done = {path for path, key in items.items() if current.get(path) == key}
                 for table in ("documents", "quarantine"):
-                    rows = [row for row in tables[table].to_pylist() if row["path"] in set(done)]
+                    rows = [row for row in tables[table].to_pylist() if row["path"] in done]
                     writer.replace(table, "path", done, rows)
             writer.upsert("quarantine", refused)
             keys = [row["path"] for row in writer.rows("documents", ["path"])]
@@ -169,6 +168,5 @@ def _refused(path: str, reason: str, digest: str = "", size: int = 0) -> dict[st
 
 
 def _read(path: Path) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with open(descriptor, "rb") as file:
+    with open_plain(path) as file:
         return file.read()

@@ -3,7 +3,6 @@
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 
@@ -37,12 +36,6 @@ class Source:
     mtime_ns: int
     inode: int
     digest: str
-
-
-class Stamp(StrEnum):
-    """What stands for a path that has no stamp."""
-
-    GONE = "gone"
 
 
 class Manifest:
@@ -85,10 +78,9 @@ class Manifest:
         """The stamp of each path at the last glance, and since when (seconds of the epoch) it is so."""
         return {path: (stamp, since) for path, stamp, since in self._connection.execute("SELECT * FROM glanced")}
 
-    def growing(self, since: float) -> dict[str, str]:
-        """The stamp of each path that changed after a time, in seconds of the epoch, when it was last glanced at."""
-        rows = self._connection.execute("SELECT path, stamp FROM glanced WHERE since > ?", (since,))
-        return dict(rows.fetchall())
+    def growing(self, since: float) -> set[str]:
+        """The paths whose last change was seen after a time, in seconds of the epoch."""
+        return {path for (path,) in self._connection.execute("SELECT path FROM glanced WHERE since > ?", (since,))}
 
     def replace_glanced(self, changed: Mapping[str, tuple[str, float]], gone: Iterable[str]) -> None:
         """Remember a glance."""

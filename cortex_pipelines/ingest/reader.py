@@ -17,7 +17,6 @@ class DocumentReader(Worker):
 
     def __init__(self, seconds: float = SECONDS) -> None:
         super().__init__(__name__, seconds, ANSWER_BYTES)
-        self._limit = seconds
 
     def parse(self, name: str, data: bytes) -> Parsed:
         """As `parsing.parse`; what takes too much time or memory is `Unreadable` too. Plain text is read right here."""
@@ -27,7 +26,7 @@ class DocumentReader(Worker):
         try:
             answer = json.loads(self.ask(head + b"\n" + data))
         except TimeoutError:
-            raise Unreadable(f"took its parser more than {self._limit:.0f} s") from None
+            raise Unreadable(f"took its parser more than {self._seconds:.0f} s") from None
         except (OSError, ValueError):
             raise Unreadable("broke its parser: it crashed or ran out of memory") from None
         if reason := answer.pop("unreadable", None):

@@ -1,11 +1,14 @@
 """One pass over a project's folder: what is there, what changed, what is refused and why."""
 
+import errno
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from cortex_pipelines.errors import CortexError
 from cortex_pipelines.ingest.manifest import Manifest, Source
@@ -84,7 +87,7 @@ def scan(project_folder: Path, manifest: Manifest, quiet: bool = False) -> Scan:
     """
     started = time.time()
     known = manifest.scanned()
-    growing = manifest.growing(started - QUIET_SECONDS) if quiet else {}
+    growing = manifest.growing(started - QUIET_SECONDS) if quiet else set()
     sources, refused, changed = [], [], []
     for found in _walk(project_folder):
         if isinstance(found, Refusal):
@@ -119,11 +122,19 @@ def stamps(project_folder: Path) -> Iterator[Found]:
     return (found for found in _walk(project_folder) if isinstance(found, Found))
 
 
+def open_plain(path: Path) -> BinaryIO:
+    """A regular file, opened without following a link and without waiting; `OSError` for anything else."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    return open(descriptor, "rb", buffering=0)
+
+
 def file_digest(path: Path) -> str:
     """blake2b-128 of a file's content; a link is not followed."""
     digest = hashlib.blake2b(digest_size=16)
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with open(descriptor, "rb", buffering=0) as file:
+    with open_plain(path) as file:
         while block := file.read(READ_BYTES):
             digest.update(block)
     return digest.hexdigest()
@@ -190,9 +201,8 @@ def repository_head(folder: Path) -> str:
 
 def _small(path: Path, most: int) -> str:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with open(descriptor, "rb", buffering=0) as file:
-            return (file.read(most) or b"").decode("utf-8", "replace").strip()
+        with open_plain(path) as file:
+            return file.read(most).decode("utf-8", "replace").strip()
     except OSError:
         return ""
 

@@ -4,8 +4,11 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from cortex_pipelines.ingest.manifest import Manifest, Stamp
+from cortex_pipelines.ingest.manifest import Manifest
 from cortex_pipelines.ingest.scan import QUIET_SECONDS, stamps
+
+# The stamp of a path that is no longer there.
+GONE = "gone"
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ def glance(project_folder: Path, manifest: Manifest, now: float) -> Glance:
     seen = {found.path: found for found in stamps(project_folder)}
     scanned, before = manifest.scanned(), manifest.glanced()
     differing = {path: found.stamp for path, found in seen.items() if not found.same(scanned.get(path))}
-    differing |= dict.fromkeys(scanned.keys() - seen.keys(), Stamp.GONE)
+    differing |= dict.fromkeys(scanned.keys() - seen.keys(), GONE)
     since = {
         path: before[path][1] if path in before and before[path][0] == stamp else now
         for path, stamp in differing.items()

@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING
 
 from cortex_pipelines.evidence import Evidence, Finding, Severity
 from cortex_pipelines.ingest.documents import Document
-from cortex_pipelines.planning.gaps import VAGUE
 from cortex_pipelines.planning.products import Made, identifier, keep, resolved
-from cortex_pipelines.planning.requirements import Requirement, blocks, find_requirements, specifications
+from cortex_pipelines.planning.requirements import (
+    NUMBER,
+    PROHIBITION,
+    Requirement,
+    blocks,
+    find_requirements,
+    specifications,
+    vague_terms,
+)
 from cortex_pipelines.retrieval.words import stems
 from cortex_pipelines.stairs import Outcome, Verdict, Work
 
@@ -18,13 +25,13 @@ if TYPE_CHECKING:
     from cortex_pipelines.store import Snapshot
 
 VERSION = "1"
+INPUTS = ("documents", "files")
 SECTION = "specification"
 LISTED = 20
 
 _OPEN = re.compile(
     r"\b(?:TB[DC]|TO-?DO|FIXME)\b|\?\?\?|(?i:\bto be (?:decided|defined|determined|confirmed|clarified)\b)"
 )
-_NUMBER = re.compile(r"(?<![\w.])(?<!\w-)\d+(?:\.\d+)?")
 # Two statements that share this much of their words are about the same thing.
 ALIKE = 0.8
 
@@ -45,10 +52,7 @@ _UNSAFE = {
         rf"(?i)(?:{_WITHOUT}|\bno\b)[^.;]{{0,20}}\b(?:authenti\w+|authori[sz]ation|access control|login)\b"
     ),
 }
-_FORBIDS = re.compile(
-    r"(?i)\b(?:must|shall|should|may|can)(?:not| not| never)\b|n't\b"
-    r"|\b(?:never|forbidden|prohibited|refuse[sd]?|reject(?:s|ed)?|denied)\b"
-)
+_FORBIDS = re.compile(PROHIBITION.pattern + r"|\b(?:never|forbidden|prohibited|refuse[sd]?|reject(?:s|ed)?|denied)\b")
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class OpenPoint:
 
 def build_compliance_report(work: Work) -> Outcome:
     """Examine the specifications; a critical finding is published too, and fails the check that blocks."""
-    return keep(work, "compliance_report", "compliance", VERSION, ("documents", "files"), _make)
+    return keep(work, "compliance_report", "compliance", VERSION, INPUTS, _make)
 
 
 def _make(snapshot: "Snapshot") -> Made:
@@ -106,8 +110,7 @@ def find_open_points(documents: Iterable[Document]) -> Iterator[OpenPoint]:
     for document in documents:
         for block in blocks(document.text, document.headings):
             if _OPEN.search(block.text):
-                end = block.line + len(block.lines) - 1
-                yield OpenPoint(block.text, Evidence(document.path, block.line, end, "\n".join(block.lines)))
+                yield OpenPoint(block.text, block.evidence(document.path))
 
 
 def _open(documents: Sequence[Document]) -> Iterator[Finding]:
@@ -119,8 +122,8 @@ def _of_one(requirements: Sequence[Requirement]) -> Iterator[Finding]:
     """What is wrong with a requirement by itself."""
     for requirement in requirements:
         statement = requirement.statement
-        vague = list(dict.fromkeys(word.lower() for word in VAGUE.findall(statement)))
-        if vague and not _NUMBER.search(statement) and not requirement.acceptance:
+        vague = vague_terms(statement)
+        if vague and not requirement.acceptance:
             message = f"{requirement.label} cannot be verified: {', '.join(vague)}."
             yield Finding(SECTION, "vague", Severity.LOW, message, requirement.evidence)
         if not _FORBIDS.search(statement):
@@ -145,8 +148,8 @@ def _labels(requirements: Sequence[Requirement]) -> Iterator[Finding]:
 
 def _contradictions(requirements: Sequence[Requirement]) -> Iterator[Finding]:
     """Pairs with the same words and other numbers; only those that share a rare word are compared."""
-    bags = [frozenset(stems(_NUMBER.sub(" ", requirement.statement), drop=True)) for requirement in requirements]
-    numbers = [frozenset(_NUMBER.findall(requirement.statement)) for requirement in requirements]
+    bags = [frozenset(stems(NUMBER.sub(" ", requirement.statement), drop=True)) for requirement in requirements]
+    numbers = [frozenset(NUMBER.findall(requirement.statement)) for requirement in requirements]
     by_word: dict[str, list[int]] = defaultdict(list)
     for index, bag in enumerate(bags):
         for word in bag if numbers[index] else ():

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 from cortex_pipelines.evidence import Evidence, dump
 from cortex_pipelines.ingest.languages import is_test
 from cortex_pipelines.planning.products import Made, Row, keep, resolved
-from cortex_pipelines.planning.requirements import MODAL, Requirement, find_requirements, specifications
+from cortex_pipelines.planning.requirements import (
+    MODAL,
+    NUMBER,
+    PROHIBITION,
+    Requirement,
+    find_requirements,
+    specifications,
+    vague_terms,
+)
 from cortex_pipelines.retrieval.search import search_words
 from cortex_pipelines.retrieval.words import stems
 from cortex_pipelines.stairs import Outcome, Verdict, Work
@@ -23,11 +31,13 @@ if TYPE_CHECKING:
     from cortex_pipelines.store import Snapshot
 
 VERSION = "1"
-INPUTS = ("documents", "files", "repositories", "chunks", "symbols", "quarantine")
+INPUTS = ("documents", "files", "chunks", "symbols")
 
 # A word counts by how few passages of code have it; beyond this many it says nothing.
 MOST_PASSAGES = 50
 CANDIDATES = 12
+# What is looked at of a passage: its vector is not.
+_PASSAGE = ("chunk_id", "source", "line_start", "line_end", "text")
 # The share of a requirement's words, each weighted by its rarity, that one place in the code has to hold. Set on the
 # sample project's labelled requirements (tests/planning), with room on both sides; between the two nothing is claimed.
 IMPLEMENTED = 0.62
@@ -53,23 +63,14 @@ _COMMON = frozenset(
         " after before only never ever one two three apart exactly"
     )
 )
-# ISO/IEC/IEEE 29148:2018, 5.2.7: terms that make a requirement one that cannot be verified.
-VAGUE = re.compile(
-    r"(?i)\b(fast|quick(?:ly)?|easy|easily|simple|user[- ]friendly|intuitive|robust|flexible|efficient(?:ly)?|modern"
-    r"|reasonable|appropriate|adequate|sufficient|as (?:much|little|soon|far) as possible|if possible|state of the art"
-    r"|seamless(?:ly)?|scalable|performant|best|minimal|significant|usually|often|etc\.?|and so on)\b"
-)
-_NUMBER = re.compile(r"(?<![\w.])(?<!\w-)\d+(?:\.\d+)?")
 _QUANTITY = re.compile(r"(?<![\w.])(?<!\w-)(\d+(?:\.\d+)?)\s*(%|[A-Za-z]{2,})?")
 _CONSTANT = re.compile(
     r"^[ \t]*(?:export\s+)?(?:const|let|var|final|static)?\s*([A-Za-z_]\w*)\s*(?::[^=\n]+)?=\s*(\d+)\b", re.M
 )
 _UNFINISHED = re.compile(
-    r"(?i)\b(?:TO"
-    r"DO|FIXME|XXX)\b|not[ _]?implemented|unimplemented!|\btodo!\(|^\s*pass\s*(?:#.*)?$|not supported yet",
+    r"(?i)\b(?:TODO|FIXME|XXX)\b|not[ _]?implemented|unimplemented!|\btodo!\(|^\s*pass\s*(?:#.*)?$|not supported yet",
     re.M,
 )
-_PROHIBITION = re.compile(r"(?i)\b(?:must|shall|should|may|can)(?:not| not| never)\b|n't\b")
 _QUOTED = re.compile(r"`([^`\n]+)`")
 
 
@@ -81,20 +82,19 @@ class Place:
     line_start: int
     text: str
     head: str
+    """Lines with its file's constants."""
     named: bool
-    """`head` are lines with its file's constants; `named` is whether it defines something that was named."""
+    """Whether it defines something that the requirement names."""
 
     @cached_property
     def words(self) -> frozenset[str]:
         """Stems of its words, of the parts of its names, and of its path."""
-        return frozenset(
-            stems(search_words(f"{self.source} {self.head} {self.text}".replace("/", " ").replace("_", " ")))
-        )
+        return _bag(f"{self.source} {self.head} {self.text}")
 
     @cached_property
     def numbers(self) -> frozenset[str]:
         """Every number it writes."""
-        return frozenset(_NUMBER.findall(f"{self.head}\n{self.text}".replace("_", "")))
+        return frozenset(NUMBER.findall(f"{self.head}\n{self.text}".replace("_", "")))
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class Code:
     def _definitions(self, statement: str) -> Iterator[Row]:
         for name in named_things(statement):
             for symbol in self._named.get(name, ())[:3]:
-                for row in self._snapshot.rows("chunks", None, {"source": symbol["source"]}):
+                for row in self._snapshot.rows("chunks", _PASSAGE, {"source": symbol["source"]}):
                     if row["line_start"] <= symbol["line_end"] and symbol["line_start"] <= row["line_end"]:
                         yield row
 
@@ -197,9 +197,8 @@ def judge(requirement: Requirement, code: Code) -> Judged:
         return Judged("unknown", 0.0, "There is no code in this project to look at.")
     statement = requirement.statement.replace("e-mail", "email")
     words = _words(statement)
-    if VAGUE.search(statement) and not _NUMBER.search(statement):
-        vague = ", ".join(dict.fromkeys(match.lower() for match in VAGUE.findall(statement)))
-        return Judged("unknown", 0.3, f"Nothing in code can show it: {vague}. Say how it is measured.")
+    if vague := vague_terms(statement):
+        return Judged("unknown", 0.3, f"Nothing in code can show it: {', '.join(vague)}. Say how it is measured.")
     modal = MODAL.search(statement)
     subject = _words(statement[: modal.start()]) if modal else {}
     weights = {stem: code.weight(stem, word) * (SUBJECT if stem in subject else 1.0) for stem, word in words.items()}
@@ -223,7 +222,7 @@ def judge(requirement: Requirement, code: Code) -> Judged:
             return Judged("partially_implemented", round(min(0.9, score), 2), note, (place, *near), evidence)
     nowhere_at_all = sum(weight for stem, weight in weights.items() if code.absent(words[stem])) / total
     if best < ABSENT or nowhere_at_all > NOWHERE:
-        if _PROHIBITION.search(statement):
+        if PROHIBITION.search(statement):
             return Judged("unknown", 0.3, "It forbids something: that no place in the code does it cannot be shown.")
         absent = ", ".join(missing[:NOTED_WORDS])
         note = (
@@ -249,6 +248,11 @@ def _words(statement: str) -> dict[str, str]:
     return found
 
 
+def _bag(text: str) -> frozenset[str]:
+    """The stems of the words of code, and of the parts of its names."""
+    return frozenset(stems(search_words(text.replace("_", " "))))
+
+
 def _covered(place: Place, weights: Mapping[str, float], numbers: Sequence[str]) -> float:
     here = sum(weight for stem, weight in weights.items() if stem in place.words)
     return here + sum(1.0 for number in numbers if number in place.numbers)
@@ -261,7 +265,7 @@ def _begun(place: Place, statement: str, weights: Mapping[str, float]) -> tuple[
         if not unit or number in place.numbers:
             continue
         for name, value in _CONSTANT.findall(f"{place.text}\n{place.head}"):
-            if stems(unit)[0] in stems(search_words(name.replace("_", " "))) and value != number:
+            if stems(unit)[0] in _bag(name) and value != number:
                 line = next((n for n, text in enumerate(lines) if name in text and value in text), None)
                 quotes = () if line is None else (_at(place, line, line),)
                 return f"The code says {name} = {value} where {number} {unit} are required.", quotes
@@ -271,9 +275,7 @@ def _begun(place: Place, statement: str, weights: Mapping[str, float]) -> tuple[
         )
         start = _enclosing(lines, line)
         # What is still to be done is not what is there.
-        near = set(
-            stems(search_words(f"{place.source} {' '.join(lines[start:line])}".replace("/", " ").replace("_", " ")))
-        )
+        near = _bag(f"{place.source} {' '.join(lines[start:line])}")
         share = sum(weight for stem, weight in weights.items() if stem in near)
         if share >= BEGUN * sum(weights.values()):
             return "The place that has its words says itself that it is not finished.", (_at(place, start, line),)
@@ -293,7 +295,7 @@ def _enclosing(lines: Sequence[str], at: int) -> int:
 def _quote(place: Place, weights: Mapping[str, float]) -> Evidence:
     """The lines of a place that have most of the words."""
     lines = place.text.split("\n")
-    bags = [set(stems(search_words(line.replace("_", " ")))) for line in lines]
+    bags = [_bag(line) for line in lines]
     scores = [sum(weight for stem, weight in weights.items() if stem in bag) for bag in bags]
     at = scores.index(max(scores))
     end = min(len(lines), at + QUOTE_LINES) - 1

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from cortex_pipelines.evidence import Evidence
+from cortex_pipelines.evidence import evidence_of
 from cortex_pipelines.ingest.chats import Message, parse_chat
 from cortex_pipelines.planning.products import Made, Row, identifier, keep, resolved
 from cortex_pipelines.stairs import Outcome, Verdict, Work
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cortex_pipelines.store import Snapshot
 
 VERSION = "1"
+INPUTS = ("documents",)
 # What people say when they mean it, the surest first; a sentence is of one kind.
 _CUES = (
     ("question", re.compile(r"(?i)\b(?:open (?:question|point|issue)|still (?:open|unclear|undecided))\b")),
@@ -26,8 +27,8 @@ _CUES = (
     (
         "task",
         re.compile(
-            r"(?i)\bTO"
-            r"DO\b|\b(?:action item|please|can you|could you)\b|^\s*[-*] \[ \]|\bsomebody (?:has|needs) to\b"
+            r"(?i)\bTODO\b|\b(?:action item|please|can you|could you)\b|^\s*[-*] \[ \]"
+            r"|\bsomebody (?:has|needs) to\b"
         ),
     ),
     (
@@ -45,19 +46,22 @@ TEXT_CHARACTERS = 500
 
 def build_ideas(work: Work) -> Outcome:
     """Find what chats hold, and publish what stands where it says."""
-    return keep(work, "ideas", "ideas", VERSION, ("documents",), _make)
+    return keep(work, "ideas", "ideas", VERSION, INPUTS, _make)
 
 
 def _make(snapshot: "Snapshot") -> Made:
     rows: list[Row] = []
     chats = 0
-    for document in snapshot.rows("documents", ["path", "text", "media_type"]):
+    for document in snapshot.rows("documents", ["path", "text"]):
         messages = parse_chat(document["text"])
-        chats += bool(messages)
+        if not messages:
+            continue
+        chats += 1
+        lines = document["text"].split("\n")
         for message in messages:
-            rows += _ideas(document["path"], document["text"].split("\n"), message)
+            rows += _ideas(document["path"], lines, message)
     unique = list({row["idea_id"]: row for row in rows}.values())
-    claims = {row["idea_id"]: _evidence(row) for row in unique}
+    claims = {row["idea_id"]: evidence_of(row) for row in unique}
     held = resolved(snapshot, list(claims.values()))
     kept = [row for row in unique if claims[row["idea_id"]] in held]
     kinds = Counter(row["kind"] for row in kept)
@@ -105,7 +109,3 @@ def _row(kind: str, text: str, source: str, lines: list[str], message: Message, 
         "quote": quote,
         "version": VERSION,
     }
-
-
-def _evidence(row: Row) -> Evidence:
-    return Evidence(row["source"], row["line_start"], row["line_end"], row["quote"])

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cortex_pipelines.evidence import Evidence, verify
@@ -37,24 +37,21 @@ def keep(
     key = {"digest": digest, "version": version}
     stored = snapshot.rows("products", None, {"product": product})
     if not work.force and stored and {name: stored[0][name] for name in key} == key:
-        return _kept(json.loads(stored[0]["summary"]))
+        return Outcome.of(json.loads(stored[0]["summary"]))
     made = make(snapshot)
     verdicts = {**made.guards, **made.verdicts}
     if any(not verdict.passed for verdict in made.guards.values()):
         return Outcome(made.metadata, None, verdicts)
-    data_version = _data_version(made.rows)
-    summary = {
-        "metadata": dict(made.metadata),
-        "verdicts": {name: asdict(verdict) for name, verdict in verdicts.items()},
-        "version": data_version,
-    }
+    version_of_data = _data_version(made.rows)
+    before = json.loads(stored[0]["summary"])["version"] if stored else None
+    outcome = Outcome(made.metadata, version_of_data, verdicts, changed=version_of_data != before)
+    summary = json.dumps(outcome.told(), ensure_ascii=False)
     with work.store.publishing() as writer:
         if writer.rows(table) != list(made.rows):
             writer.overwrite(table, made.rows)
-        writer.upsert("products", [{"product": product, **key, "summary": json.dumps(summary, ensure_ascii=False)}])
+        writer.upsert("products", [{"product": product, **key, "summary": summary}])
         writer.publish()
-    before = json.loads(stored[0]["summary"])["version"] if stored else None
-    return Outcome(made.metadata, data_version, verdicts, changed=data_version != before)
+    return outcome
 
 
 def resolved(snapshot: "Snapshot", claims: Sequence[Evidence]) -> frozenset[Evidence]:
@@ -65,11 +62,6 @@ def resolved(snapshot: "Snapshot", claims: Sequence[Evidence]) -> frozenset[Evid
 def identifier(*parts: object) -> str:
     """A name that is the same whenever its parts are."""
     return hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).hexdigest()
-
-
-def _kept(summary: Mapping[str, Any]) -> Outcome:
-    verdicts = {name: Verdict(**verdict) for name, verdict in summary["verdicts"].items()}
-    return Outcome(summary["metadata"], summary["version"], verdicts)
 
 
 def _data_version(rows: Sequence[Row]) -> str:

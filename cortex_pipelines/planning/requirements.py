@@ -33,6 +33,14 @@ _MUST = re.compile(
 _SHOULD = re.compile(r"(?i)\b(should|ought to|(?:is|are) recommended)\b")
 _MAY = re.compile(r"(?i)\b(may|could|can|optional(?:ly)?|nice to have)\b")
 MODAL = re.compile(f"{_MUST.pattern}|{_SHOULD.pattern.removeprefix('(?i)')}", re.I)
+NUMBER = re.compile(r"(?<![\w.])(?<!\w-)\d+(?:\.\d+)?")
+PROHIBITION = re.compile(r"(?i)\b(?:must|shall|should|may|can)(?:not| not| never)\b|n't\b")
+# ISO/IEC/IEEE 29148:2018, 5.2.7: terms that make a requirement one that cannot be verified.
+_VAGUE = re.compile(
+    r"(?i)\b(fast|quick(?:ly)?|easy|easily|simple|user[- ]friendly|intuitive|robust|flexible|efficient(?:ly)?|modern"
+    r"|reasonable|appropriate|adequate|sufficient|as (?:much|little|soon|far) as possible|if possible|state of the art"
+    r"|seamless(?:ly)?|scalable|performant|best|minimal|significant|usually|often|etc\.?|and so on)\b"
+)
 # Sections that say what is not required, or not yet.
 _LEFT_OUT = re.compile(
     r"(?i)\b(non[- ]?goals?|out of scope|not in scope|won'?t|open (?:points?|questions?|issues?)|glossary|definitions?"
@@ -74,6 +82,10 @@ class Block:
         first = _ITEM.sub("", self.lines[0]) if self.item else self.lines[0]
         return " ".join(" ".join((first, *self.lines[1:])).strip().strip("|").split())
 
+    def evidence(self, source: str, page: int | None = None) -> Evidence:
+        """The block as it stands in its source."""
+        return Evidence(source, self.line, self.line + len(self.lines) - 1, "\n".join(self.lines), page)
+
 
 def specifications(snapshot: "Snapshot") -> Iterator[Document]:
     """The documents that require something, and specifications that lie in repositories."""
@@ -104,6 +116,12 @@ def find_requirements(documents: Iterable[Document]) -> list[Requirement]:
                 name = identifier(name, requirement.statement)
             found.setdefault(name, replace(requirement, requirement_id=name))
     return list(found.values())
+
+
+def vague_terms(statement: str) -> list[str]:
+    """The words that keep a statement from being verified; none where a number says what is meant."""
+    found = () if NUMBER.search(statement) else _VAGUE.findall(statement)
+    return list(dict.fromkeys(term.lower() for term in found))
 
 
 def blocks(text: str, headings: Sequence[Heading]) -> Iterator[Block]:
@@ -185,12 +203,10 @@ def _modal(text: str) -> str | None:
 
 def _requirement(document: Document, block: Block, statement: str, label: str, strength: str) -> Requirement:
     page = next((page.number for page in reversed(document.pages) if page.line <= block.line), None)
-    end = block.line + len(block.lines) - 1
-    evidence = Evidence(document.path, block.line, end, "\n".join(block.lines), page)
     shown = label or statement[:LABEL_CHARACTERS].rstrip(" .")
     name = identifier(document.path, label or " ".join(statement.lower().split()))
     section = " > ".join(block.section)
-    return Requirement(name, shown, statement, strength, section, bool(label), evidence)
+    return Requirement(name, shown, statement, strength, section, bool(label), block.evidence(document.path, page))
 
 
 def _with_acceptance(requirement: Requirement, text: str) -> Requirement:

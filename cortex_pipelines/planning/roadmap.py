@@ -2,11 +2,12 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from cortex_pipelines.evidence import Evidence, Severity, dump, load
+from cortex_pipelines.evidence import Evidence, Severity, dump, evidence_of, load
 from cortex_pipelines.planning.compliance import find_open_points
 from cortex_pipelines.planning.products import Made, Row, identifier, keep, resolved
 from cortex_pipelines.planning.requirements import specifications
@@ -52,7 +53,7 @@ class Node:
     files: frozenset[str] = frozenset()
     requires: bool = False
 
-    @property
+    @cached_property
     def words(self) -> frozenset[str]:
         """The stems of what it says."""
         return frozenset(stems(self.description, drop=True)) - _COMMON
@@ -72,8 +73,9 @@ def _make(snapshot: "Snapshot") -> Made:
     others = [_after(node, decisions, []) for node in said if node.node_type == "task"]
     nodes = [*decisions, *fixes, *tasks, *others]
     nodes += _milestones(nodes)
-    claims = [claim for node in nodes for claim in node.evidence]
-    held = resolved(snapshot, claims) | {claim for node in fixes for claim in node.evidence}
+    # What findings and audits quote was verified when they were published; of audits the source is no document.
+    verified = frozenset(claim for node in fixes for claim in node.evidence)
+    held = verified | resolved(snapshot, [claim for node in nodes for claim in node.evidence if claim not in verified])
     graph = _graph(nodes)
     acyclic = _is_acyclic(graph)
     rows = _rows(nodes, graph, held) if acyclic else []
@@ -134,7 +136,7 @@ def _code_nodes(snapshot: "Snapshot") -> Iterator[Node]:
             "high" if worst == Severity.CRITICAL.rank or rows[0]["section"] == "security_concerns" else "medium",
             "small" if len(rows) <= 5 else "medium",
             tuple(f"finding:{row['finding_id']}" for row in rows[:EVIDENCE_KEPT]),
-            tuple(_evidence(row) for row in rows[:EVIDENCE_KEPT]),
+            tuple(evidence_of(row) for row in rows[:EVIDENCE_KEPT]),
             files=frozenset(row["source"] for row in rows),
         )
 
@@ -153,7 +155,7 @@ def _audit_nodes(snapshot: "Snapshot") -> Iterator[Node]:
             "high",
             "small",
             (f"audit:{row['finding_id']}",),
-            (_evidence(row),),
+            (evidence_of(row),),
             files=frozenset({row["source"]}),
         )
 
@@ -176,7 +178,7 @@ def _chat_nodes(snapshot: "Snapshot", gaps: Sequence[Node]) -> tuple[list[Node],
         if row["kind"] not in ("task", "idea", "question"):
             continue
         trace = f"idea:{row['idea_id']}"
-        evidence = _evidence(row)
+        evidence = evidence_of(row)
         node = Node(
             identifier("idea", row["idea_id"]), "", row["text"], "task", "medium", "medium", (trace,), (evidence,)
         )
@@ -282,10 +284,6 @@ def _rows(nodes: Sequence[Node], graph: "nx.DiGraph[str]", held: frozenset[Evide
 def _options(text: str) -> tuple[str, ...]:
     found = _OPTIONS.search(text.partition(":")[2] or text)
     return (found.group(1).split()[-1], found.group(2)) if found else ()
-
-
-def _evidence(row: Mapping[str, object]) -> Evidence:
-    return Evidence(str(row["source"]), int(str(row["line_start"])), int(str(row["line_end"])), str(row["quote"]))
 
 
 def _cut(label: str) -> str:

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cortex_pipelines.evidence import Evidence, Finding, Severity, resolves
-from cortex_pipelines.ingest.scan import project_sources
-from cortex_pipelines.reading.lines import Ledger, batches, blocks, open_plain, read_lines
+from cortex_pipelines.evidence import Evidence, Finding, Severity, evidence_of, resolves
+from cortex_pipelines.ingest.scan import open_plain, project_sources
+from cortex_pipelines.reading.lines import Ledger, batches, blocks, read_lines
 from cortex_pipelines.reading.shapes import Level, Shape, ShapeTable
 from cortex_pipelines.stairs import Batch, Item, Outcome, Plan, Stair, Verdict, Work, compare, cut
 
@@ -40,13 +40,10 @@ _MARKS = (
         "secret",
         Severity.CRITICAL,
         "A secret seems to be committed here.",
-        re.compile(r"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----"),
-    ),
-    (
-        "secret",
-        Severity.CRITICAL,
-        "A secret seems to be committed here.",
-        re.compile(r"\b(?:AKIA|ASIA)(?=[0-9A-Z]{16}\b)|\bgh[pousr]_(?=\w{36})|\bxox[baprs]-(?=\w{10})"),
+        re.compile(
+            r"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----"
+            r"|\b(?:AKIA|ASIA)(?=[0-9A-Z]{16}\b)|\bgh[pousr]_(?=\w{36})|\bxox[baprs]-(?=\w{10})"
+        ),
     ),
     ("merge-conflict", Severity.HIGH, "A conflict of a merge was committed.", re.compile(r"^<{7} \S.*$", re.M)),
     (
@@ -71,11 +68,6 @@ class Audit:
     summary: dict[str, Any] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
-    @property
-    def adds_up(self) -> bool:
-        """Whether every byte is either read or skipped."""
-        return self.total == self.read + self.skipped.total()
-
 
 def _plan(work: Work) -> Plan:
     snapshot = work.store.snapshot()
@@ -90,7 +82,6 @@ def _map(work: Work, batch: Batch) -> Mapping[str, int]:
     audits: list[Row] = []
     findings: list[Row] = []
     items = {}
-    failed = 0
     for item in batch.items:
         digest = item.key.partition(":")[0]
         try:
@@ -102,12 +93,11 @@ def _map(work: Work, batch: Batch) -> Mapping[str, int]:
             continue  # it vanished since it was listed
         except OSError as error:
             kind, audit = TEXT, Audit(item.size, 0, Counter({f"cannot be read: {error.strerror or error}": item.size}))
-            failed += 1
         audits.append(_audit_row(item.id, kind, digest, audit))
         findings += _finding_rows(item.id, digest, audit.findings)
         items[item.id] = item.key
     work.store.staging(PRODUCT).put(batch.name, {"audits": audits, "audit_findings": findings}, items)
-    return {"audited": len(audits), "findings": len(findings), "failed": failed}
+    return {"audited": len(audits), "findings": len(findings)}
 
 
 def _commit(work: Work, plan: Plan, counts: Sequence[Mapping[str, int]]) -> Outcome:
@@ -123,7 +113,7 @@ def _commit(work: Work, plan: Plan, counts: Sequence[Mapping[str, int]]) -> Outc
             writer.delete("audit_findings", "audit", gone)
             dropped = 0
             for items, tables in staging.tables(names):
-                done = [source for source, key in items.items() if current.get(source) == key]
+                done = {source for source, key in items.items() if current.get(source) == key}
                 rows = [row for row in tables["audits"].to_pylist() if row["source"] in done]
                 found = [row for row in tables["audit_findings"].to_pylist() if row["audit"] in done]
                 kept = _resolving(work, writer, found)
@@ -248,7 +238,7 @@ def _resolving(work: Work, reader: "Reader", rows: Sequence[Row]) -> list[Row]:
             read[source] = {}
     kept = []
     for row in rows:
-        claim = Evidence(row["source"], row["line_start"], row["line_end"], row["quote"])
+        claim = evidence_of(row)
         if row["source"] in in_files:
             held = resolves(claim, texts.get(row["source"]))
         else:

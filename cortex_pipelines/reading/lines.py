@@ -1,12 +1,12 @@
 """Lines of files of any size in constant memory, with every byte accounted for."""
 
-import os
-import stat
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
+
+from cortex_pipelines.ingest.scan import open_plain
 
 BLOCK_BYTES = 4 * 2**20
 # No line that a person or a program wrote to be read is longer; the rest of one that is, is not read.
@@ -31,15 +31,6 @@ class Ledger:
     def adds_up(self) -> bool:
         """Whether every byte is either read or skipped."""
         return self.total == self.read + self.skipped.total()
-
-
-def open_plain(path: Path) -> BinaryIO:
-    """A regular file, opened without following a link and without waiting; `OSError` for anything else."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(f"{path.name} is no regular file")
-    return open(descriptor, "rb", buffering=0)
 
 
 def blocks(stream: BinaryIO, most: int | None = None, size: int = BLOCK_BYTES) -> Iterator[bytes]:

@@ -56,7 +56,7 @@ def _extract(snapshot: "Snapshot", question: str, hits: Sequence[Hit], limit: in
     if not wanted or not hits:
         return Answer(question, False, NOT_FOUND, ())
     # Where a file lies says what it is about, as docs/deploying/gunicorn.rst does.
-    told = [f"{hit.source.replace('/', ' ')} {hit.title} {hit.section} {hit.text}" for hit in hits]
+    told = [f"{hit.source} {hit.title} {hit.section} {hit.text}" for hit in hits]
     bags = [Counter(stems(search_words(text))) for text in told]
     known = {stem: sum(stem in bag for bag in bags) for stem in wanted}
     weight = {stem: math.log(1 + len(hits) / (0.5 + count)) for stem, count in known.items()}

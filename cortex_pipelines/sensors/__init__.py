@@ -28,27 +28,28 @@ Automation = tuple[list[dg.SensorDefinition], list[dg.ScheduleDefinition]]
 
 def project_automation(settings: Settings, projects: dg.PartitionsDefinition[str]) -> Automation:
     """The sensors and the schedule over the projects of an inbox; all are on from the start."""
-    all_products = dg.AssetSelection.all()
 
-    @dg.sensor(
-        name="dropped_files",
-        target=all_products,
-        minimum_interval_seconds=LOOK_SECONDS,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Asks for a project when its files are new, changed or gone, and no longer grow.",
-    )
-    def dropped_files(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        return _requests(context, settings, projects, "files")
+    def watching(name: str, what: str, description: str) -> dg.SensorDefinition:
+        @dg.sensor(
+            name=name,
+            target=dg.AssetSelection.all(),
+            minimum_interval_seconds=LOOK_SECONDS,
+            default_status=dg.DefaultSensorStatus.RUNNING,
+            description=description,
+        )
+        def look(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+            return _requests(context, settings, projects, what)
 
-    @dg.sensor(
-        name="new_commits",
-        target=all_products,
-        minimum_interval_seconds=LOOK_SECONDS,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Asks for a project, deep audits included, when a repository of it has another head commit.",
+        return look
+
+    dropped_files = watching(
+        "dropped_files", "files", "Asks for a project when its files are new, changed or gone, and no longer grow."
     )
-    def new_commits(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        return _requests(context, settings, projects, "repositories")
+    new_commits = watching(
+        "new_commits",
+        "repositories",
+        "Asks for a project, deep audits included, when a repository of it has another head commit.",
+    )
 
     @dg.schedule(
         name="weekly_audit",

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cortex_pipelines.reading.lines import LINE_BYTES, Ledger, batches, blocks, open_plain, read_lines
+from cortex_pipelines.ingest.scan import open_plain
+from cortex_pipelines.reading.lines import LINE_BYTES, Ledger, batches, blocks, read_lines
 
 CONTENT = st.lists(
     st.sampled_from(
