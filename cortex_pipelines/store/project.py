@@ -369,7 +369,7 @@ def _repair(database: "lancedb.DBConnection") -> tuple[Publication, set[str]]:
 def _sweep(uri: str) -> None:
     """Remove the temporary files of killed writers, which LanceDB never collects."""
     if not is_remote(uri):
-        for left in Path(uri).glob("*.lance/data/.tmp*"):
+        for left in Path(uri).glob("*.lance/*/.tmp*"):
             left.unlink(missing_ok=True)
 
 

@@ -7,6 +7,7 @@ of a table from being pruned.
 
 import json
 import os
+import re
 import uuid
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 RECORD = "publications"
 COPY = "publication.json"
+VERSION = re.compile(r"\d{20}\.manifest")
 # A reader that opened the record just before it moved may still look at the row it read.
 GENERATIONS_KEPT = 8
 
@@ -47,9 +49,11 @@ def read(database: "lancedb.DBConnection") -> Publication:
 def state(uri: str) -> str:
     """What a local record's newest version is called; empty where there is none. LanceDB is not asked."""
     try:
-        return min(os.listdir(f"{uri}/{RECORD}.lance/_versions"))  # noqa: PTH208
-    except (OSError, ValueError):
+        names = os.listdir(f"{uri}/{RECORD}.lance/_versions")  # noqa: PTH208
+    except OSError:
         return ""
+    # Other files lie there too: a hint, and the temporary ones of killed writers. Newer versions sort first.
+    return min((name for name in names if VERSION.fullmatch(name)), default="")
 
 
 def read_copy(uri: str) -> Publication | None:
