@@ -7,19 +7,20 @@ DIR holds the unpacked source distributions that `acceptance.toml` names, `DIR/f
 
 import argparse
 import json
-import sys
 import tomllib
 from pathlib import Path
 
 from benchmarks.ingest import repository_of
-from benchmarks.measuring import Cost, ProcessFailed, figures, measure, table
+from benchmarks.measuring import Cost, ProcessFailed, cortex, figures, table
+
+# What is counted of a project: the product that tells it, and its name there.
+COUNTED = {"files": "repositories", "chunks": "rag_index", "symbols": "code_analyses"}
 
 
-def ask(environ: dict[str, str], question: str) -> list[str]:
+def ask(folder: Path, question: str) -> list[str]:
     """The sources that an answer cites, in order; none where nothing was found."""
-    cortex = str(Path(sys.executable).with_name("cortex"))
     try:
-        _, told = measure([cortex, "ask", "-p", "tree", "--json", question], environ)
+        _, told = cortex(folder, "ask", "-p", "tree", "--json", question)
     except ProcessFailed:
         return []
     return [citation["source"] for citation in json.loads(told)["citations"]]
@@ -31,19 +32,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds the unpacked distributions")
     parser.add_argument("--json", action="store_true", help="end with one JSON object of named figures")
     given = parser.parse_args()
-    cortex = str(Path(sys.executable).with_name("cortex"))
     costs: dict[str, Cost] = {}
     named: dict[str, float] = {}
     lines = []
     for name, expected in tomllib.loads(Path(__file__).with_suffix(".toml").read_text()).items():
         tree = (given.data / expected["distribution"]).resolve()
         with repository_of(tree) as folder:
-            environ = {f"CORTEX_{part.upper()}": str(folder / part) for part in ("inbox", "store", "state", "reports")}
-            costs[name], told = measure([cortex, "run", "tree", "--json"], environ)
-            [summary] = json.loads(told) if isinstance(json.loads(told), list) else [json.loads(told)]
+            costs[name], told = cortex(folder, "run", "tree", "--json")
+            [summary] = json.loads(told)
             right = 0
             for question in expected["questions"]:
-                cited = ask(environ, question["ask"])
+                cited = ask(folder, question["ask"])
                 first = cited[0].removeprefix(f"{tree.name}/") if cited else "nothing"
                 right += first in question["files"]
                 lines.append(
@@ -52,11 +51,8 @@ def main() -> None:
             named |= {f"{name}_questions": len(expected["questions"]), f"{name}_right": right}
             named[f"{name}_quarantined"] = len(summary["quarantine"])
             named[f"{name}_failed_checks"] = len(summary["failed"])
-            for product in summary["products"].values():
-                counts = {
-                    key: value for key, value in product["metadata"].items() if key in ("files", "chunks", "symbols")
-                }
-                named |= {f"{name}_{key}": value for key, value in counts.items()}
+            for what, product in COUNTED.items():
+                named[f"{name}_{what}"] = summary["products"][product]["metadata"][what]
     print(table(costs))
     print("\n| project | question | first file cited | right |\n|---|---|---|---|")
     print("\n".join(lines))

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.measuring import Cost, ProcessFailed, figures, measure, table
+from benchmarks.measuring import Cost, ProcessFailed, cortex, figures, measure, table
 
 REPOMIX = "repomix@1.18.1"
 
@@ -77,16 +77,9 @@ def run(tree: Path) -> tuple[dict[str, Cost], dict[str, int], str]:
         project = folder / "inbox" / "tree"
         costs = {}
         costs["read"], told = measure([sys.executable, "-m", "benchmarks.ingest", "--read", str(project)])
-        environ = {
-            "CORTEX_INBOX": str(folder / "inbox"),
-            "CORTEX_STORE": str(folder / "store"),
-            "CORTEX_STATE": str(folder / "state"),
-            "CORTEX_REPORTS": str(folder / "reports"),
-        }
-        cortex = str(Path(sys.executable).with_name("cortex"))
-        costs["cortex_run"], _ = measure([cortex, "run", "tree"], environ)
-        costs["cortex_run_again"], _ = measure([cortex, "run", "tree"], environ)
-        costs["cortex_help"], _ = measure([cortex, "--help"])
+        costs["cortex_run"], _ = cortex(folder, "run", "tree")
+        costs["cortex_run_again"], _ = cortex(folder, "run", "tree")
+        costs["cortex_help"], _ = cortex(folder, "--help")
         try:
             repomix = _repomix(folder)
             output = str(folder / "repomix.xml")

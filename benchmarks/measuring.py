@@ -49,6 +49,12 @@ def measure(
         return Cost(round(wall, 2), round(used.ru_utime + used.ru_stime, 2), round(peak, 1)), out.read().decode()
 
 
+def cortex(folder: Path, *arguments: str) -> tuple[Cost, str]:
+    """Run `cortex` with its inbox, store, state and reports in a folder."""
+    places = {f"CORTEX_{part.upper()}": str(folder / part) for part in ("inbox", "store", "state", "reports")}
+    return measure([str(Path(sys.executable).with_name("cortex")), *arguments], places)
+
+
 def figures(costs: Mapping[str, Cost]) -> dict[str, float]:
     """Costs as named figures."""
     return {f"{name}_{what}": value for name, cost in costs.items() for what, value in asdict(cost).items()}

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from cortex_pipelines.settings import Settings, load_settings
+from cortex_pipelines.stairs import Work
+from cortex_pipelines.store import ProjectStore
 
 pytest_plugins = ["tests.servers.fixtures"]
 
@@ -46,6 +48,19 @@ def variables(tmp_path: Path) -> dict[str, str]:
 def settings(variables: dict[str, str]) -> Settings:
     """The settings of an empty installation in the test's own folder."""
     return load_settings(variables, env_file=None)
+
+
+@pytest.fixture
+def work(settings: Settings) -> Work:
+    """An empty project `atlas` to build."""
+    (settings.inbox / "atlas").mkdir()
+    return Work("atlas", settings, ProjectStore(settings.store, "atlas", settings.state))
+
+
+@pytest.fixture
+def folder(work: Work) -> Path:
+    """The folder of the project `atlas`."""
+    return work.settings.inbox / work.project
 
 
 @pytest.fixture

@@ -18,12 +18,9 @@ CORTEX = str(Path(sys.executable).with_name("cortex"))
 
 
 def cortex(variables, *arguments, before=(), cwd=None):
-    environ = {
-        name: value for name, value in os.environ.items() if not name.startswith(("CORTEX_", "ARGOS_", "DAGSTER_"))
-    }
     return subprocess.run(
         [*before, CORTEX, *arguments],
-        env=environ | variables,
+        env=os.environ | variables,
         capture_output=True,
         text=True,
         timeout=240,
@@ -45,7 +42,7 @@ def test_the_main_job_runs_with_the_network_cut(variables, sample, settings):
     assert "documents/faq.html:5" in asked.stdout
 
 
-def test_a_second_run_says_that_nothing_changed_and_never_loads_the_database(sample, settings):
+def test_a_second_run_says_that_nothing_changed_and_never_loads_the_database(sample, settings, variables):
     assert run_project("kestrel", settings).changed
     again = run_project("kestrel", settings)
     assert not again.changed
@@ -57,12 +54,7 @@ def test_a_second_run_says_that_nothing_changed_and_never_loads_the_database(sam
         "assert not run_project('kestrel', load_settings()).changed; "
         "print('lancedb' in sys.modules, 'pyarrow' in sys.modules)"
     )
-    environ = os.environ | {
-        "CORTEX_INBOX": str(settings.inbox),
-        "CORTEX_STORE": settings.store,
-        "CORTEX_STATE": str(settings.state),
-        "CORTEX_REPORTS": str(settings.reports),
-    }
+    environ = os.environ | variables
     done = subprocess.run(
         [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True, timeout=120
     )
@@ -97,12 +89,13 @@ def test_other_code_is_not_told_what_this_code_told(sample, settings, monkeypatc
 
 
 def test_two_runs_at_once_on_one_project_both_end_well_and_lose_nothing(variables, sample, settings):
-    environ = {
-        name: value for name, value in os.environ.items() if not name.startswith(("CORTEX_", "ARGOS_"))
-    } | variables
     running = [
         subprocess.Popen(
-            [CORTEX, "run", "kestrel"], env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [CORTEX, "run", "kestrel"],
+            env=os.environ | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for _ in range(2)
     ]
@@ -154,11 +147,10 @@ def test_an_empty_and_a_missing_inbox_are_one_clear_line(variables, tmp_path):
 
 @pytest.mark.heavy
 def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_was(variables, sample, settings, tmp_path):
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("CORTEX_", "ARGOS_"))}
     clean = variables | {f"CORTEX_{part}": str(tmp_path / "clean" / part) for part in ("STORE", "STATE", "REPORTS")}
     assert cortex(clean, "run", "kestrel").returncode == 0
     for moment in (1.0, 2.2, 3.0, 3.6, 4.2):
-        process = subprocess.Popen([CORTEX, "run", "kestrel"], env=environ | variables, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([CORTEX, "run", "kestrel"], env=os.environ | variables, stderr=subprocess.DEVNULL)
         try:
             process.wait(moment)
         except subprocess.TimeoutExpired:

@@ -68,18 +68,20 @@ class ProjectStore:
 
         Raises `StoreBusy` when another run keeps writing.
         """
-        with self._exclusive() as still_ours, told_of(self.uri):
-            if not is_remote(self.uri):
-                Path(self.uri).mkdir(parents=True, exist_ok=True)
-            database = connect(self.uri)
-            published, restored = _repair(database)
+        with self._exclusive() as still_ours:
+            with told_of(self.uri):
+                if not is_remote(self.uri):
+                    Path(self.uri).mkdir(parents=True, exist_ok=True)
+                database = connect(self.uri)
+                published, restored = _repair(database)
+                _sweep(self.uri)
             writer = Publishing(self.uri, database, published, restored, still_ours)
-            _sweep(self.uri)
             try:
                 yield writer
             finally:
                 if not writer.published:
-                    _repair(database)
+                    with told_of(self.uri):
+                        _repair(database)
 
     def staging(self, product: str) -> Staging:
         """Where a product's mapped batches wait for commit."""
@@ -254,11 +256,12 @@ class Publishing(_Reader):
     def delete(self, table: str, column: str, values: Iterable[str]) -> int:
         """Delete the rows whose `column` is one of `values`; how many there were."""
         listed = list(values)
-        opened = self._open(table)
-        if opened is None or not listed or not opened.count_rows(condition({column: listed})):
-            return 0
-        self._touched.add(table)
-        return int(opened.delete(condition({column: listed})).num_deleted_rows)
+        with told_of(self._uri):
+            opened = self._open(table)
+            if opened is None or not listed or not opened.count_rows(condition({column: listed})):
+                return 0
+            self._touched.add(table)
+            return int(opened.delete(condition({column: listed})).num_deleted_rows)
 
     def forget(self, sources: Iterable[str]) -> int:
         """Delete every row, in every table, that was derived from these sources; how many there were."""
@@ -267,39 +270,43 @@ class Publishing(_Reader):
 
     def overwrite(self, table: str, rows: "Sequence[Mapping[str, Any]] | pa.Table") -> None:
         """Let the whole table be `rows`."""
-        opened = self._writable(table)
-        opened.add(_arrow(table, rows), mode="overwrite")
+        written = _arrow(table, rows)
+        with told_of(self._uri):
+            self._writable(table).add(written, mode="overwrite")
 
     def publish(self) -> int:
         """Make what was written the published state; the new generation.
 
         Raises `PublicationMoved` when another writer was faster, which loses nothing.
         """
-        for name in self._touched:
-            self._settle(TABLES[name])
-        self._still_ours()
-        tables = dict(self._old.tables)
-        for name in self._touched:
-            opened = self._open(name)
-            tables[name] = opened.version
-            publication.retag(opened, {opened.version, *([self._old.tables[name]] if name in self._old.tables else [])})
-        new = Publication(self._old.generation + 1, tables, self._old.tables)
-        publication.replace(self._database, self._old, new)
+        with told_of(self._uri):
+            for name in self._touched:
+                self._settle(TABLES[name])
+            self._still_ours()
+            tables = dict(self._old.tables)
+            for name in self._touched:
+                opened = self._open(name)
+                tables[name] = opened.version
+                kept = {opened.version, self._old.tables.get(name, opened.version)}
+                publication.retag(opened, kept)
+            new = Publication(self._old.generation + 1, tables, self._old.tables)
+            publication.replace(self._database, self._old, new)
         self.published = True
         return new.generation
 
     def _merge(self, table: str, rows: "pa.Table", stale: str | None) -> None:
         if stale is None and not rows.num_rows:
             return
-        opened = self._writable(table)
-        for start in range(0, max(rows.num_rows, 1), ROWS_PER_MERGE):
-            merge = opened.merge_insert(TABLES[table].key).when_matched_update_all().when_not_matched_insert_all()
-            if stale is not None and rows.num_rows <= ROWS_PER_MERGE:
-                merge = merge.when_not_matched_by_source_delete(stale)
-            elif stale is not None and start == 0:
-                opened.delete(stale)
-            # With the index on the key, concurrent merges make silent duplicates (facts of LanceDB 0.40, B.3).
-            merge.use_index(False).execute(rows.slice(start, ROWS_PER_MERGE))
+        with told_of(self._uri):
+            opened = self._writable(table)
+            for start in range(0, max(rows.num_rows, 1), ROWS_PER_MERGE):
+                merge = opened.merge_insert(TABLES[table].key).when_matched_update_all().when_not_matched_insert_all()
+                if stale is not None and rows.num_rows <= ROWS_PER_MERGE:
+                    merge = merge.when_not_matched_by_source_delete(stale)
+                elif stale is not None and start == 0:
+                    opened.delete(stale)
+                # With the index on the key, concurrent merges make silent duplicates (facts of LanceDB 0.40, B.3).
+                merge.use_index(False).execute(rows.slice(start, ROWS_PER_MERGE))
 
     def _open(self, table: str) -> Any:
         if table not in self._opened:

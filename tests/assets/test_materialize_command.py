@@ -14,10 +14,7 @@ pytestmark = pytest.mark.heavy
 def materialize(
     variables: dict[str, str], *arguments: str, home: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    environ = {
-        name: value for name, value in os.environ.items() if not name.startswith(("CORTEX_", "ARGOS_", "DAGSTER_"))
-    }
-    environ |= variables | ({"DAGSTER_HOME": str(home)} if home else {})
+    environ = os.environ | variables | ({"DAGSTER_HOME": str(home)} if home else {})
     command = [str(Path(sys.executable).with_name("dagster")), "asset", "materialize", "--select", "*"]
     return subprocess.run(
         [*command, "-m", "cortex_pipelines.definitions", *arguments],

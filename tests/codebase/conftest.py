@@ -7,16 +7,8 @@ import pytest
 
 from cortex_pipelines.codebase.analyses import CODE_ANALYSES
 from cortex_pipelines.ingest.repositories import REPOSITORIES
-from cortex_pipelines.settings import Settings
 from cortex_pipelines.stairs import Outcome, Work, climb
-from cortex_pipelines.store import ProjectStore
 from tests.ingest.git_building import commit_files, make_repository
-
-
-@pytest.fixture
-def work(settings: Settings) -> Work:
-    (settings.inbox / "atlas").mkdir()
-    return Work("atlas", settings, ProjectStore(settings.store, "atlas", settings.state))
 
 
 @pytest.fixture

@@ -16,17 +16,6 @@ from cortex_pipelines.stairs import Work, climb
 from cortex_pipelines.store import ProjectStore
 
 
-@pytest.fixture
-def work(settings):
-    (settings.inbox / "atlas").mkdir()
-    return Work("atlas", settings, ProjectStore(settings.store, "atlas", settings.state))
-
-
-@pytest.fixture
-def folder(work):
-    return work.settings.inbox / work.project
-
-
 def texts(work):
     return {row["path"]: row["text"] for row in work.store.snapshot().rows("documents")}
 

@@ -13,15 +13,8 @@ from tests.ingest.git_building import make_repository
 
 
 @pytest.fixture
-def work(settings: Settings) -> Work:
-    (settings.inbox / "atlas").mkdir()
-    return Work("atlas", settings, ProjectStore(settings.store, "atlas", settings.state))
-
-
-@pytest.fixture
-def build_all(work: Work) -> Callable[..., dict[str, Outcome]]:
+def build_all(work: Work, folder: Path) -> Callable[..., dict[str, Outcome]]:
     """Write documents and a repository, and build every product of the project; the outcome of each."""
-    folder = work.settings.inbox / work.project
 
     def run(documents: Mapping[str, str] | None = None, code: Mapping[str, str] | None = None) -> dict[str, Outcome]:
         for name, text in (documents or {}).items():

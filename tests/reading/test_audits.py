@@ -2,24 +2,9 @@
 
 import json
 
-import pytest
-
 from cortex_pipelines.products import PRODUCTS, build
 from cortex_pipelines.reading import audits
-from cortex_pipelines.stairs import Work
-from cortex_pipelines.store import ProjectStore
 from tests.ingest.git_building import commit_files, make_repository
-
-
-@pytest.fixture
-def work(settings):
-    (settings.inbox / "atlas").mkdir()
-    return Work("atlas", settings, ProjectStore(settings.store, "atlas", settings.state))
-
-
-@pytest.fixture
-def folder(work):
-    return work.settings.inbox / work.project
 
 
 def run(work):

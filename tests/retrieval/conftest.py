@@ -8,22 +8,15 @@ import pytest
 from cortex_pipelines.ingest.documents import DOCUMENTS
 from cortex_pipelines.ingest.repositories import REPOSITORIES
 from cortex_pipelines.retrieval.index import RAG_INDEX
-from cortex_pipelines.settings import Settings, load_settings
+from cortex_pipelines.settings import load_settings
 from cortex_pipelines.stairs import Outcome, Work, climb
 from cortex_pipelines.store import ProjectStore, Snapshot
 from tests.ingest.git_building import commit_files, make_repository
 
 
 @pytest.fixture
-def work(settings: Settings) -> Work:
-    (settings.inbox / "atlas").mkdir()
-    return Work("atlas", settings, ProjectStore(settings.store, "atlas", settings.state))
-
-
-@pytest.fixture
-def index(work: Work) -> Callable[..., Outcome]:
+def index(work: Work, folder: Path) -> Callable[..., Outcome]:
     """Write documents (None: remove) and a repository `r`, and climb up to the index."""
-    folder = work.settings.inbox / work.project
 
     def run(documents: Mapping[str, str | None] | None = None, code: Mapping[str, str | None] | None = None) -> Outcome:
         for name, text in (documents or {}).items():

@@ -22,10 +22,7 @@ def daemon(variables, tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     shutil.copyfile(ROOT / "ops" / "dagster.yaml", home / "dagster.yaml")
-    environ = {
-        name: value for name, value in os.environ.items() if not name.startswith(("CORTEX_", "ARGOS_", "DAGSTER_"))
-    }
-    environ |= variables | {"DAGSTER_HOME": str(home)}
+    environ = os.environ | variables | {"DAGSTER_HOME": str(home)}
     command = [str(Path(sys.executable).with_name("dagster-daemon")), "run", "-m", "cortex_pipelines.definitions"]
     with (tmp_path / "daemon.log").open("wb") as log:
         process = subprocess.Popen(command, env=environ, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)

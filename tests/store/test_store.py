@@ -77,6 +77,11 @@ def test_what_is_not_published_is_undone_in_every_table(store):
         assert texts(writer) == {"a": "1"}
 
 
+def test_what_a_caller_does_wrong_is_not_told_as_a_failure_of_the_store(store):
+    with pytest.raises(ValueError, match="not of the store"), store.publishing():
+        raise ValueError("not of the store")
+
+
 def test_a_source_that_is_forgotten_goes_from_every_table_in_one_publication(store):
     with store.publishing() as writer:
         writer.upsert("documents", [document("a"), document("b")])
