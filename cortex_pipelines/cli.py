@@ -6,32 +6,20 @@ Everything heavy is imported by the command that needs it: `cortex --help` answe
 import json
 import sys
 from collections.abc import Callable
-from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cortex_pipelines import __version__
 from cortex_pipelines.errors import CortexError
+from cortex_pipelines.lanes_cli import lanes
+from cortex_pipelines.terminal import as_json, one_line_errors, visible
 
 if TYPE_CHECKING:
     from cortex_pipelines.settings import Settings
     from cortex_pipelines.store import ProjectStore
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 in_project = click.option("-p", "--project", help="The project; not needed where there is only one.")
-
-
-def _one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(command)
-    def guarded(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except CortexError as error:
-            click.echo(f"cortex: {error}", err=True)
-            sys.exit(2)
-
-    return guarded
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -45,11 +33,14 @@ def main() -> None:
     """
 
 
+main.add_command(lanes)
+
+
 @main.command()
 @click.argument("projects", nargs=-1)
 @click.option("--force", is_flag=True, help="Do everything again, also what has not changed.")
 @as_json
-@_one_line_errors
+@one_line_errors
 def run(projects: tuple[str, ...], force: bool, as_json: bool) -> None:
     """Build every product of PROJECTS, or of every project of the inbox.
 
@@ -75,7 +66,7 @@ def run(projects: tuple[str, ...], force: bool, as_json: bool) -> None:
 @in_project
 @click.option("-n", "--limit", default=10, show_default=True, type=click.IntRange(1, 100), help="How many at most.")
 @as_json
-@_one_line_errors
+@one_line_errors
 def search(query: str, project: str | None, limit: int, as_json: bool) -> None:
     """Find the passages of a project that fit QUERY best. Exits with 1 when there are none."""
     from dataclasses import asdict
@@ -86,7 +77,7 @@ def search(query: str, project: str | None, limit: int, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(hit) for hit in hits], ensure_ascii=False))
     for hit in () if as_json else hits:
-        click.echo(click.style(_visible(hit.location), bold=True) + f"  {hit.score:.2f}  {_visible(hit.section)}")
+        click.echo(click.style(visible(hit.location), bold=True) + f"  {hit.score:.2f}  {visible(hit.section)}")
         click.echo(_indented(hit.text, lines=4))
     if not hits:
         click.echo("nothing found", err=True)
@@ -97,7 +88,7 @@ def search(query: str, project: str | None, limit: int, as_json: bool) -> None:
 @click.argument("question")
 @in_project
 @as_json
-@_one_line_errors
+@one_line_errors
 def ask(question: str, project: str | None, as_json: bool) -> None:
     """Answer QUESTION from a project's sources, quoted and cited. Exits with 1 when they do not hold it."""
     from dataclasses import asdict
@@ -106,24 +97,24 @@ def ask(question: str, project: str | None, as_json: bool) -> None:
     from cortex_pipelines.retrieval.answering import ask as answer_question
 
     settings = _settings()
-    lanes = Lanes(settings)
-    answer = answer_question(_store(settings, project).snapshot(), question, lanes=lanes if lanes.configured else None)
+    asked = Lanes(settings)
+    answer = answer_question(_store(settings, project).snapshot(), question, lanes=asked if asked.configured else None)
     if as_json:
         click.echo(json.dumps(asdict(answer), ensure_ascii=False))
     else:
-        click.echo(_visible(answer.text))
+        click.echo(visible(answer.text))
         for number, evidence in enumerate(answer.citations, 1):
-            click.echo(click.style(f"[{number}] {_visible(evidence.location)}", bold=True))
+            click.echo(click.style(f"[{number}] {visible(evidence.location)}", bold=True))
             click.echo(_indented(evidence.quote, lines=8))
         if answer.note:
-            click.echo(_visible(answer.note), err=True)
+            click.echo(visible(answer.note), err=True)
     if not answer.found:
         sys.exit(1)
 
 
 @main.command(name="projects")
 @as_json
-@_one_line_errors
+@one_line_errors
 def list_projects(as_json: bool) -> None:
     """List the projects of the inbox, and the folders that cannot be one."""
     from cortex_pipelines.projects import find_projects
@@ -135,12 +126,12 @@ def list_projects(as_json: bool) -> None:
     for project in found.projects:
         click.echo(project)
     for name, reason in found.refused.items():
-        click.echo(f"{_visible(name)}: refused, its name {reason}", err=True)
+        click.echo(f"{visible(name)}: refused, its name {reason}", err=True)
 
 
 @main.command(name="settings")
 @as_json
-@_one_line_errors
+@one_line_errors
 def list_settings(as_json: bool) -> None:
     """Show every variable, its value and where it came from."""
     from cortex_pipelines.settings import VARIABLES
@@ -153,7 +144,7 @@ def list_settings(as_json: bool) -> None:
     width = max(len(name) for name in VARIABLES)
     for name, value, source in rows:
         shown = ",".join(value) if isinstance(value, list) else "" if value is None else str(value)
-        line = f"{name:<{width}}  {_visible(shown) or '-'}"
+        line = f"{name:<{width}}  {visible(shown) or '-'}"
         click.echo(line if source == "default" else f"{line}  {click.style(f'({source})', dim=True)}")
 
 
@@ -174,7 +165,7 @@ def _chosen(settings: "Settings", named: tuple[str, ...]) -> tuple[str, ...]:
         return names
     found = find_projects(settings.inbox)
     for name, reason in found.refused.items():
-        click.echo(f"cortex: {_visible(name)} is left out, its name {reason}", err=True)
+        click.echo(f"cortex: {visible(name)} is left out, its name {reason}", err=True)
     if not found.projects:
         raise CortexError(f"the inbox {settings.inbox} is empty: put a folder into it, which becomes a project")
     return found.projects
@@ -219,10 +210,5 @@ def _plain(value: Any) -> Any:
 
 def _indented(text: str, lines: int) -> str:
     shown = text.strip("\n").split("\n")
-    cut = [f"    {_visible(line)}" for line in shown[:lines]]
+    cut = [f"    {visible(line)}" for line in shown[:lines]]
     return "\n".join([*cut, "    …"] if len(shown) > lines else cut)
-
-
-def _visible(text: str) -> str:
-    """Text of documents and names, with what a terminal would obey made visible."""
-    return "".join(char if char.isprintable() or char in "\n\t" else f"\\x{ord(char):02x}" for char in text)

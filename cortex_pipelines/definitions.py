@@ -6,6 +6,7 @@ from cortex_pipelines.assets import project_assets
 from cortex_pipelines.errors import CortexError
 from cortex_pipelines.resources import resources
 from cortex_pipelines.sensors import AUDIT_JOB, project_automation
+from cortex_pipelines.sensors.lane_health import lane_watch
 from cortex_pipelines.settings import Settings, load_settings
 
 
@@ -17,11 +18,13 @@ def build_definitions(settings: Settings, variables: dict[str, str] | None = Non
     """The definitions for given settings; `variables` are handed to the steps instead of the environment."""
     projects = project_partitions(settings)
     sensors, schedules = project_automation(settings, projects)
+    lanes = lane_watch(settings)
     return dg.Definitions(
-        assets=project_assets(projects),
+        assets=[*project_assets(projects), *lanes.assets],
+        asset_checks=lanes.checks,
         resources=resources(variables),
         jobs=[AUDIT_JOB],
-        sensors=sensors,
+        sensors=[*sensors, *lanes.sensors],
         schedules=schedules,
         executor=executor(settings.executor),
     )

@@ -57,6 +57,15 @@ class Backend(StrEnum):
     EMBEDDED = "embedded"
 
 
+class CacheMode(StrEnum):
+    """What is done with answers that models gave before: `write` reads them too, `refresh` asks anew and keeps."""
+
+    OFF = "off"
+    READ = "read"
+    WRITE = "write"
+    REFRESH = "refresh"
+
+
 def _words(value: object) -> object:
     """`a, b` as a list; an empty string is an empty list."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
@@ -162,6 +171,8 @@ class Settings(BaseSettings):
     projects: Projects = ()
     deep_ingest_bytes: ByteSize = ByteSize(50 * 2**20)
     executor: Annotated[Literal["in_process", "multiprocess", "docker", "k8s"], BeforeValidator(_lower)] = "in_process"
+    lane_cache: Annotated[CacheMode, BeforeValidator(_lower)] = CacheMode.WRITE
+    lane_cache_bytes: ByteSize = ByteSize(256 * 2**20)
     lanes: dict[Lane, LaneSettings] = Field(default_factory=lambda: {lane: LaneSettings() for lane in Lane})
     llm: DefaultEndpoint = DefaultEndpoint()
     llama_cpp: LlamaCpp = LlamaCpp()
@@ -197,7 +208,8 @@ class Settings(BaseSettings):
 
 def _variables() -> dict[str, tuple[Any, ...]]:
     """Each variable's name and the path of its value in `Settings`."""
-    flat = ("inbox", "store", "reports", "state", "projects", "deep_ingest_bytes", "executor")
+    flat = ["inbox", "store", "reports", "state", "projects", "deep_ingest_bytes", "executor"]
+    flat += ["lane_cache", "lane_cache_bytes"]
     names: dict[str, tuple[Any, ...]] = {f"CORTEX_{name.upper()}": (name,) for name in flat}
     for lane in Lane:
         names |= {f"ARGOS_LANE_{lane}_{part.upper()}": ("lanes", lane, part) for part in LaneSettings.model_fields}

@@ -14,6 +14,8 @@ VALUES = {
     "CORTEX_PROJECTS": "a,b",
     "CORTEX_DEEP_INGEST_BYTES": "1000000",
     "CORTEX_EXECUTOR": "multiprocess",
+    "CORTEX_LANE_CACHE": "refresh",
+    "CORTEX_LANE_CACHE_BYTES": "1000000",
     "ARGOS_LLM_BASE_URL": "http://box:8000",
     "ARGOS_LLM_MODEL": "some-model",
     "ARGOS_LLM_API_KEY": "a-key",

@@ -2,7 +2,7 @@
 
 from cortex_pipelines.lanes.errors import AttemptError, LaneError, LaneFailed, LaneUnresolved
 from cortex_pipelines.lanes.resolution import Endpoint, Origin, Resolved, chain, resolve
-from cortex_pipelines.lanes.router import Attempt, Completion, Lanes, Limits
+from cortex_pipelines.lanes.router import Attempt, Completion, Lanes, Limits, Request
 
 __all__ = [
     "Attempt",
@@ -15,6 +15,7 @@ __all__ = [
     "Lanes",
     "Limits",
     "Origin",
+    "Request",
     "Resolved",
     "chain",
     "resolve",

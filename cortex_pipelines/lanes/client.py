@@ -1,31 +1,36 @@
-"""HTTP to inference servers, for the length of one call: always streamed on the wire, with a limit for each phase."""
+"""What is asked of inference servers: always streamed on the wire, with a limit for each phase."""
 
 import asyncio
 import json
 import os
-import ssl
 import threading
-from collections.abc import Coroutine, Mapping
-from functools import cache
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import httpx
+from pydantic_core import PydanticSerializationError, to_json
 
 from cortex_pipelines.lanes.errors import ConnectionFailed, StreamCut, TimedOut
-from cortex_pipelines.lanes.replies import Gathering, Reply, Served, counted, refusal, served
+from cortex_pipelines.lanes.replies import Gathering, Reply, Served, counted, info, props, refusal, served, version
+from cortex_pipelines.lanes.transport import Connections
 from cortex_pipelines.settings import Backend
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from cortex_pipelines.lanes.resolution import Endpoint
     from cortex_pipelines.lanes.router import Limits
 
 # A refusal, a list of models or a count is smaller; of what is longer the rest is not read.
 BODY_BYTES = 256 * 2**10
+# Vectors of a batch: 64 of 4,096 numbers of twenty characters each take five megabytes.
+ANSWER_BYTES = 64 * 2**20
 # A token's event takes about 300 bytes with llama.cpp and vLLM; one that streams far more is no model.
 EVENT_BYTES = 4 * 2**10
 ROOM_BYTES = 2**20
+# A server that asks for more patience than this is looked at again before.
+RETRY_AFTER_SECONDS = 60.0
+ENDING_SECONDS = 1.0
 # A server that lists no models answers so; what cannot be told is not an error.
 UNTOLD = (404, 405, 501)
 
@@ -36,43 +41,45 @@ T = TypeVar("T")
 
 
 class Client:
-    """The connections of one call. What fails is an `AttemptError`, never an exception of the transport.
+    """Calls over one transport, of one event loop. What fails is an `AttemptError`, never the transport's exception.
 
     The environment's proxies, netrc and certificate variables are not honoured: a prompt goes to the endpoint that was
     set, and nowhere else. Redirections are not followed for the same reason.
     """
 
-    def __init__(self, limits: "Limits") -> None:
+    def __init__(self, limits: "Limits", transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._limits = limits
-        self._http = httpx.AsyncClient(
-            trust_env=False,
-            follow_redirects=False,
-            verify=_certificates(),
-            headers={"Accept-Encoding": "identity"},
-            timeout=httpx.Timeout(None, connect=limits.connect),
-        )
-
-    async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: "TracebackType | None"
-    ) -> None:
-        await self._http.__aexit__(kind, error, trace)
+        self._transport = transport or Connections()
 
     async def probe(self, endpoint: "Endpoint", seconds: float) -> Served | None:
         """What the server says of its models; None where it does not say it in time."""
         try:
             async with asyncio.timeout(min(seconds, self._limits.connect)):
-                status, body = await self._ask("GET", endpoint, "/v1/models")
+                status, body = await self.ask("GET", endpoint, "/v1/models")
+                if status in UNTOLD:
+                    return Served()
+                if status != 200:
+                    raise refusal(status, body)
+                told = served(body, endpoint.model)
+                match endpoint.backend or told.backend:
+                    case Backend.LLAMA_CPP:
+                        status, body = await self.ask("GET", endpoint, "/props")
+                        return props(told, body) if status == 200 else told
+                    case Backend.TGI | None:
+                        status, body = await self.ask("GET", endpoint, "/info")
+                        return info(told, body) if status == 200 else told
+                    case _:
+                        return told
         except TimeoutError:
             return None
-        if status == 200:
-            return served(body, endpoint.model)
-        if status in UNTOLD:
-            return Served()
-        raise refusal(status, body)
+
+    async def version(self, endpoint: "Endpoint", seconds: float) -> str | None:
+        """vLLM's version; None where the server has none to tell."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(seconds, self._limits.connect)):
+                status, body = await self.ask("GET", endpoint, "/version")
+                return version(body) if status == 200 else None
+        return None
 
     async def count(
         self, endpoint: "Endpoint", backend: Backend | None, prompt: Mapping[str, Any], seconds: float
@@ -83,32 +90,44 @@ class Client:
             return None
         try:
             async with asyncio.timeout(seconds):
-                status, body = await self._ask("POST", endpoint, path, prompt)
+                status, body = await self.ask("POST", endpoint, path, prompt)
         except TimeoutError:
             return None
         return counted(body) if status == 200 else None
 
-    async def complete(self, endpoint: "Endpoint", request: Mapping[str, Any], *, first: float, whole: float) -> Reply:
+    async def complete(
+        self,
+        endpoint: "Endpoint",
+        request: Mapping[str, Any],
+        *,
+        first: float,
+        whole: float,
+        heard: Callable[[], None] = lambda: None,
+    ) -> Reply:
         """One chat completion: its first token within `first` seconds, all of it within `whole`.
 
-        Between two tokens lie at most `Limits.stall` seconds; a ping is no token.
+        Between two tokens lie at most `Limits.stall` seconds; a ping is no token. `heard` is called when the server
+        takes the request.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + whole
-        gathering = Gathering(room=ROOM_BYTES + EVENT_BYTES * int(request["max_tokens"]))
+        room = ROOM_BYTES + EVENT_BYTES * int(request["max_tokens"])
+        gathering = Gathering(room, structured="response_format" in request)
         sent = {**request, "stream": True, "stream_options": {"include_usage": True}}
         try:
-            async with (
-                asyncio.timeout(min(first, whole)) as patience,
-                self._http.stream("POST", **_request(endpoint, "/v1/chat/completions", sent)) as response,
-            ):
-                if response.status_code != 200:
-                    raise refusal(response.status_code, await _beginning(response))
-                async for piece in response.aiter_raw():
-                    if gathering.feed(piece):
-                        patience.reschedule(min(loop.time() + self._limits.stall, until))
-                    if gathering.done:
-                        break
+            async with asyncio.timeout(min(first, whole)) as patience:
+                response = await self._send("POST", endpoint, "/v1/chat/completions", sent)
+                try:
+                    if response.status_code != 200:
+                        raise refusal(response.status_code, await _beginning(response), _retry_after(response))
+                    heard()
+                    async for piece in _stream(response):
+                        if gathering.feed(piece):
+                            # After the last event only the end of the body is due, so that the connection can be kept.
+                            within = ENDING_SECONDS if gathering.done else self._limits.stall
+                            patience.reschedule(min(loop.time() + within, until))
+                finally:
+                    await response.aclose()
         except TimeoutError:
             if gathering.finish is None:
                 raise TimedOut(_lateness(gathering, first, whole, loop.time() >= until)) from None
@@ -117,14 +136,43 @@ class Client:
                 raise _broken(error, gathering.begun) from error
         return gathering.reply()
 
-    async def _ask(
-        self, method: str, endpoint: "Endpoint", path: str, content: Mapping[str, Any] | None = None
-    ) -> tuple[int, bytes]:
+    async def post(self, endpoint: "Endpoint", path: str, content: Mapping[str, Any], seconds: float) -> bytes:
+        """What a server answers to a request that is not streamed; anything but 200 is an `AttemptError`."""
         try:
-            async with self._http.stream(method, **_request(endpoint, path, content)) as response:
-                return response.status_code, await _beginning(response)
+            async with asyncio.timeout(seconds):
+                status, body = await self.ask("POST", endpoint, path, content, room=ANSWER_BYTES)
+        except TimeoutError:
+            raise TimedOut(f"no answer within {seconds:.1f} s") from None
+        if status != 200:
+            raise refusal(status, body[:BODY_BYTES])
+        return body
+
+    async def ask(
+        self,
+        method: str,
+        endpoint: "Endpoint",
+        path: str,
+        content: Mapping[str, Any] | None = None,
+        room: int = BODY_BYTES,
+    ) -> tuple[int, bytes]:
+        """The status of an answer and its first `room` bytes."""
+        try:
+            response = await self._send(method, endpoint, path, content)
+            try:
+                return response.status_code, await _beginning(response, room)
+            finally:
+                await response.aclose()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise _broken(error, begun=False) from error
+
+    async def _send(
+        self, method: str, endpoint: "Endpoint", path: str, content: Mapping[str, Any] | None
+    ) -> httpx.Response:
+        body = None if content is None else _encoded(content)
+        url, headers = _addressed(endpoint, path)
+        timeout = {"connect": self._limits.connect}
+        request = httpx.Request(method, url, headers=headers, content=body, extensions={"timeout": timeout})
+        return await self._transport.handle_async_request(request)
 
 
 def run(call: Coroutine[Any, Any, T]) -> T:
@@ -151,29 +199,39 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_loop.cache_clear)
 
 
-@cache
-def _certificates() -> ssl.SSLContext:
-    """What the system trusts, read once: it takes longer than a call's own work."""
-    return ssl.create_default_context()
+@lru_cache(maxsize=256)
+def _addressed(endpoint: "Endpoint", path: str) -> tuple[httpx.URL, httpx.Headers]:
+    headers = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
+    if endpoint.api_key:
+        headers["Authorization"] = f"Bearer {endpoint.api_key.get_secret_value()}"
+    return httpx.URL(f"{endpoint.url}{path}"), httpx.Headers(headers)
 
 
-def _request(endpoint: "Endpoint", path: str, content: Mapping[str, Any] | None) -> dict[str, Any]:
-    headers = {"Authorization": f"Bearer {endpoint.api_key.get_secret_value()}"} if endpoint.api_key else {}
-    request: dict[str, Any] = {"url": f"{endpoint.url}{path}", "headers": headers}
-    if content is not None:
-        headers["Content-Type"] = "application/json"
+def _encoded(content: Mapping[str, Any]) -> bytes:
+    try:
+        return to_json(content)
+    except PydanticSerializationError:
         # Names of files may hold bytes that are no UTF-8: they become question marks, not an error.
-        request["content"] = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
-    return request
+        return json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
 
 
-async def _beginning(response: httpx.Response) -> bytes:
-    body = b""
-    async for piece in response.aiter_raw():
+async def _beginning(response: httpx.Response, room: int = BODY_BYTES) -> bytes:
+    body = bytearray()
+    async for piece in _stream(response):
         body += piece
-        if len(body) > BODY_BYTES:
+        if len(body) > room:
             break
-    return body[:BODY_BYTES]
+    return bytes(body[:room])
+
+
+def _stream(response: httpx.Response) -> httpx.AsyncByteStream:
+    """The body as it comes: httpx's own iteration costs as much as the call."""
+    return cast(httpx.AsyncByteStream, response.stream)
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    told = response.headers.get("retry-after", "")
+    return min(float(told), RETRY_AFTER_SECONDS) if told.isdigit() else None
 
 
 def _lateness(gathering: Gathering, first: float, whole: float, over: bool) -> str:

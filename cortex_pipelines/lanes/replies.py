@@ -1,19 +1,24 @@
 """What vLLM, llama.cpp and TGI say, in one shape: an answer gathered from a stream, or a typed error."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from pydantic_core import from_json
 
 from cortex_pipelines.lanes.errors import (
     AttemptError,
     BadRequest,
     ContextOverflow,
     EmptyAnswer,
+    LoadFailed,
     Loading,
     ModelNotFound,
     Overloaded,
+    SchemaViolated,
     ServerFailed,
     StreamCut,
     TimedOut,
@@ -24,6 +29,8 @@ from cortex_pipelines.settings import Backend
 
 # What an error may quote of a server's words.
 MESSAGE_CHARACTERS = 300
+# No JSON that a model writes on purpose holds so much whitespace at a stretch.
+BLANK_CHARACTERS = 400
 
 # How each server and version words it that a prompt is too long for its window.
 _OVERFLOW = re.compile(
@@ -32,6 +39,7 @@ _OVERFLOW = re.compile(
     r"|longer than the maximum model length"  # vLLM, in its engine
     r"|context length is only"  # vLLM 0.16 to 0.2x
     r"|cannot be greater than max_model_len"  # vLLM, of max_tokens alone
+    r"|too large to process"  # llama.cpp, of what is embedded
     r"|`inputs` (tokens \+ `max_new_tokens` must be <=|must have less than)",  # TGI
     re.IGNORECASE,
 )
@@ -39,6 +47,10 @@ _OVERFLOW_PARAMETERS = ("input_tokens", "input_text")
 # llama.cpp's router says it with 400: "model 'x' not found", "model is not loaded".
 _NO_MODEL = re.compile(r"\bmodel\b.*(does not exist|not found|is not loaded)", re.IGNORECASE)
 _NOT_READY = re.compile(r"loading model|generation is paused|not ready", re.IGNORECASE)
+# llama.cpp's router, of a model it was to load.
+_NOT_LOADED = re.compile(r"\bfailed to load\b", re.IGNORECASE)
+# llama.cpp says 500 of requests that it will never take.
+_NEVER_TAKEN = re.compile(r"cannot use both|cannot use custom", re.IGNORECASE)
 _BUSY = re.compile(r"currently busy|overloaded|backlog limit|no slot available|try again later", re.IGNORECASE)
 
 _FINISHED = {"stop", "eos_token", "stop_sequence", "tool_calls"}
@@ -49,11 +61,17 @@ _BACKENDS = {"vllm": Backend.VLLM, "llamacpp": Backend.LLAMA_CPP}
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What a server says of itself: its models, the window of the one in question in tokens, its kind."""
+    """What a server says of itself: its models, the window of the one in question in tokens, its kind.
+
+    `identity` is what it says of the model; `slots` is how many requests it works on at once, where it says so.
+    """
 
     models: tuple[str, ...] = ()
     window: int | None = None
     backend: Backend | None = None
+    identity: str = ""
+    slots: int | None = None
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +90,7 @@ class Gathering:
     """The answer that a stream adds up to, which may be `room` bytes long."""
 
     room: int
+    structured: bool = False
     finish: str | None = None
     begun: bool = False
     done: bool = False
@@ -80,6 +99,7 @@ class Gathering:
     _reasoning: list[str] = field(default_factory=list)
     _model: str | None = None
     _usage: Mapping[str, Any] = field(default_factory=dict)
+    _blank: int = 0
 
     def feed(self, piece: bytes) -> bool:
         """Take the next bytes; whether they brought the answer further. A ping does not."""
@@ -113,10 +133,18 @@ class Gathering:
         for choice in _dicts(event.get("choices")):
             delta = choice.get("delta")
             if isinstance(delta, dict):
-                self._text.append(_string(delta.get("content")))
+                self._say(_string(delta.get("content")))
                 self._reasoning.append(_string(delta.get("reasoning")) or _string(delta.get("reasoning_content")))
             self.finish = _string(choice.get("finish_reason")) or self.finish
         return True
+
+    def _say(self, text: str) -> None:
+        self._text.append(text)
+        if self.structured:
+            # A grammar lets whitespace through without end, and some models then say nothing else (vLLM #38696).
+            self._blank = 0 if text.strip() else self._blank + len(text)
+            if self._blank > BLANK_CHARACTERS:
+                raise SchemaViolated("it said nothing but whitespace any more")
 
     def reply(self) -> Reply:
         """The whole answer; raises where there is none: cut off, truncated, given up or empty."""
@@ -161,7 +189,79 @@ def served(body: bytes, model: str | None) -> Served:
     chosen = next((row for row in rows if row.get("id") == model), rows[0] if rows else {})
     meta = chosen.get("meta")
     window = _count(chosen.get("max_model_len")) or (_count(meta.get("n_ctx")) if isinstance(meta, dict) else None)
-    return Served(models, window, _BACKENDS.get(_string(chosen.get("owned_by"))))
+    told = {"id": chosen.get("id"), "root": chosen.get("root"), "meta": meta}
+    return Served(models, window, _BACKENDS.get(_string(chosen.get("owned_by"))), json.dumps(told, sort_keys=True))
+
+
+def props(told: Served, body: bytes) -> Served:
+    """What llama.cpp's `/props` adds: slots, the build, and the window where `/v1/models` did not tell it."""
+    said = _parsed(body)
+    if not isinstance(said, dict):
+        return told
+    generation = said.get("default_generation_settings")
+    window = told.window or (_count(generation.get("n_ctx")) if isinstance(generation, dict) else None)
+    return replace(
+        told,
+        window=window,
+        slots=_count(said.get("total_slots")),
+        version=_shown(_string(said.get("build_info"))) or None,
+    )
+
+
+def info(told: Served, body: bytes) -> Served:
+    """What TGI's `/info` adds; another server has no such answer."""
+    said = _parsed(body)
+    if not isinstance(said, dict) or _count(said.get("max_total_tokens")) is None:
+        return told
+    return replace(
+        told,
+        backend=Backend.TGI,
+        window=_count(said.get("max_total_tokens")),
+        slots=_count(said.get("max_concurrent_requests")),
+        version=_shown(_string(said.get("version"))) or None,
+    )
+
+
+def embedded(body: bytes) -> tuple[Reply, list[list[float]]]:
+    """The vectors of `/v1/embeddings`, in the order of the texts."""
+    said = _parsed(body)
+    rows = _dicts(said.get("data")) if isinstance(said, dict) else []
+    vectors = [row.get("embedding") for row in sorted(rows, key=lambda row: _index(row.get("index")))]
+    if not vectors or not all(_is_vector(vector) for vector in vectors):
+        raise ServerFailed("its answer holds no vectors")
+    return _reply_of(said), cast(list[list[float]], vectors)
+
+
+def reranked(body: bytes) -> tuple[Reply, dict[int, float]]:
+    """The scores of `/v1/rerank` by the number of the text."""
+    said = _parsed(body)
+    rows = _dicts(said.get("results")) if isinstance(said, dict) else []
+    scores = {_index(row.get("index")): row.get("relevance_score") for row in rows}
+    if not scores or not _is_vector(list(scores.values())):
+        raise ServerFailed("its answer holds no scores")
+    return _reply_of(said), cast(dict[int, float], scores)
+
+
+def _reply_of(said: Mapping[str, Any]) -> Reply:
+    usage = said.get("usage")
+    tokens = _count(usage.get("prompt_tokens")) if isinstance(usage, dict) else None
+    return Reply("", "", _string(said.get("model")) or None, tokens, None)
+
+
+def _index(value: object) -> int:
+    return value if isinstance(value, int) and value >= 0 else 0
+
+
+def _is_vector(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(number, (int, float)) and math.isfinite(number) for number in value
+    )
+
+
+def version(body: bytes) -> str | None:
+    """What vLLM's `/version` says."""
+    said = _parsed(body)
+    return (_shown(_string(said.get("version"))) or None) if isinstance(said, dict) else None
 
 
 def counted(body: bytes) -> int | None:
@@ -170,7 +270,7 @@ def counted(body: bytes) -> int | None:
     return (_count(said.get("count")) or _count(said.get("input_tokens"))) if isinstance(said, dict) else None
 
 
-def refusal(status: int, body: bytes) -> AttemptError:
+def refusal(status: int, body: bytes, retry_after: float | None = None) -> AttemptError:
     """The typed error that an answer other than 200 stands for."""
     said = _parsed(body)
     error = said.get("error", said) if isinstance(said, dict) else said
@@ -187,20 +287,24 @@ def refusal(status: int, body: bytes) -> AttemptError:
         return ModelNotFound(told)
     if status in (408, 504):
         return TimedOut(told)
-    if status == 429 or (status == 503 and _BUSY.search(words)):
-        return Overloaded(told)
+    if status == 429 or (status in (500, 503) and _BUSY.search(words)):
+        return Overloaded(told, retry_after)
+    if status == 500 and _NOT_LOADED.search(words):
+        return LoadFailed(told)
+    if status == 500 and _NEVER_TAKEN.search(words):
+        return BadRequest(told)
     if status == 503 and (_NOT_READY.search(words) or about.get("type") == "unavailable_error"):
         return Loading(told)
-    # 424 is TGI's word for a generation that failed; a redirection is not followed.
-    if status in (424, 501) or not 400 <= status < 500:
+    # 424 is TGI's word for a generation that failed; a redirection is not followed; 501 is what it will never do.
+    if status == 424 or not (400 <= status < 500 or status == 501):
         return ServerFailed(told)
     return BadRequest(f"{told} (is the URL right?)" if status == 404 else told)
 
 
 def _parsed(data: bytes) -> Any:
     try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
+        return from_json(data)
+    except ValueError:
         return None
 
 

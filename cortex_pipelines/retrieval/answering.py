@@ -22,6 +22,9 @@ PASSAGES = 8
 # The share of a question's words, weighted by how rare they are, that a passage has to hold: measured on the
 # answerable and unanswerable questions of tests/retrieval.
 COVERAGE = 0.6
+# Somebody waits for the answer, and without a model there is one at once.
+ANSWER_SECONDS = 120.0
+ANSWER_PATIENCE_SECONDS = 5.0
 CITED = re.compile(r"\[(\d+)\]")
 # A citation behind the full stop belongs to the sentence before it.
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?!\[)|(?<=\])\s+(?=[^\W\d_a-z])")
@@ -114,7 +117,9 @@ def _ask_lane(snapshot: "Snapshot", question: str, hits: Sequence[Hit], lanes: "
         {"role": "user", "content": f"{passages}\n\nQuestion: {question}"},
     ]
     try:
-        done = lanes.complete(Lane.FAST_RAG, messages, max_tokens=500)
+        done = lanes.complete(
+            Lane.FAST_RAG, messages, max_tokens=500, timeout=ANSWER_SECONDS, patience=ANSWER_PATIENCE_SECONDS
+        )
     except LaneError as error:
         return _noted(extracted, f"no lane answered ({error}): this is the extractive answer")
     numbered = {str(number): _whole(hit) for number, hit in enumerate(hits, 1)}

@@ -1,4 +1,4 @@
-"""What starts runs: dropped files, new commits, and the weekly audit."""
+"""What starts runs: dropped files, new commits, and the weekly audit. What watches lanes: their health."""
 
 import time
 from collections.abc import Iterator, Sequence

@@ -8,7 +8,9 @@ MODEL = "tiny"
 
 
 @contextmanager
-def serving(model: Path, *, window: int = 32_768, slots: int = 1, key: str | None = None) -> Iterator[str]:
+def serving(
+    model: Path, *, window: int = 32_768, slots: int = 1, key: str | None = None, embedding: bool = False
+) -> Iterator[str]:
     """The address of a server for the GGUF `model` with `window` tokens in each slot; it stops with the block."""
     import xllamacpp
 
@@ -23,6 +25,9 @@ def serving(model: Path, *, window: int = 32_768, slots: int = 1, key: str | Non
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.warmup = params.ui = False
     params.verbosity = 0
+    if embedding:
+        params.embedding = True
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     if key is not None:
         params.api_keys = [key]
     server = xllamacpp.Server(params)

@@ -1,0 +1,118 @@
+"""The state of each lane in the Dagster UI: an asset that is only watched, with a check that warns."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+
+from cortex_pipelines.lanes import Lanes
+from cortex_pipelines.lanes.doctor import Examined, examine
+from cortex_pipelines.lanes.health import State
+from cortex_pipelines.settings import Lane, Settings
+
+LOOK_SECONDS = 60
+CHECK = "answers"
+WELL = (State.READY, State.SATURATED, State.UNKNOWN)
+
+
+@dataclass(frozen=True)
+class LaneWatch:
+    """What the code location shows of lanes; nothing where no lane is configured."""
+
+    assets: Sequence[dg.AssetSpec]
+    checks: Sequence[dg.AssetChecksDefinition]
+    sensors: Sequence[dg.SensorDefinition]
+
+
+def lane_watch(settings: Settings) -> LaneWatch:
+    """An asset for each lane with an endpoint of its own or a shared one, and the sensor that looks at them."""
+    lanes = Lanes(settings)
+    if not lanes.configured:
+        return LaneWatch((), (), ())
+    keys = {lane: dg.AssetKey(["lanes", lane.lower()]) for lane in Lane}
+    specs = [
+        dg.AssetSpec(key, group_name="lanes", description=f"Whether the servers of the lane {lane} are well.")
+        for lane, key in keys.items()
+    ]
+    checks = [_check(lane, key, settings) for lane, key in keys.items()]
+
+    @dg.sensor(
+        name="lane_health",
+        minimum_interval_seconds=LOOK_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Asks every lane's servers what they are, and shows what changed. No token is asked for.",
+        asset_selection=dg.AssetSelection.assets(*keys.values()),
+    )
+    def lane_health(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        before: dict[str, str] = json.loads(context.cursor or "{}")
+        seen = _by_lane(Lanes(settings))
+        now = {lane: _told(endpoints) for lane, endpoints in seen.items()}
+        changed = [lane for lane in Lane if before.get(lane) != now[lane]]
+        if not changed:
+            return dg.SkipReason("no lane changed")
+        events: list[dg.AssetObservation | dg.AssetCheckEvaluation] = []
+        for lane in changed:
+            events.append(dg.AssetObservation(keys[lane], metadata=_metadata(seen[lane])))
+            events.append(_evaluation(keys[lane], seen[lane]))
+        return dg.SensorResult(asset_events=events, cursor=json.dumps(now))
+
+    return LaneWatch(specs, checks, (lane_health,))
+
+
+def _check(lane: Lane, key: dg.AssetKey, settings: Settings) -> dg.AssetChecksDefinition:
+    @dg.asset_check(asset=key, name=CHECK, description=f"An endpoint of the lane {lane} can be asked.")
+    def answers() -> dg.AssetCheckResult:
+        endpoints = _by_lane(Lanes(settings))[lane]
+        return dg.AssetCheckResult(
+            passed=_passed(endpoints), severity=dg.AssetCheckSeverity.WARN, metadata=_metadata(endpoints)
+        )
+
+    return answers
+
+
+def _evaluation(key: dg.AssetKey, endpoints: Sequence[Examined]) -> dg.AssetCheckEvaluation:
+    return dg.AssetCheckEvaluation(
+        asset_key=key,
+        check_name=CHECK,
+        passed=_passed(endpoints),
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata=_metadata(endpoints),
+    )
+
+
+def _by_lane(lanes: Lanes) -> Mapping[Lane, list[Examined]]:
+    from cortex_pipelines.lanes.client import run
+
+    examined = run(examine(lanes, tokens=False))
+    return {lane: [one for one in examined if lane in one.lanes] for lane in Lane}
+
+
+def _passed(endpoints: Sequence[Examined]) -> bool:
+    """One endpoint that can be asked is enough; a lane that has none is served without a model, which is no fault."""
+    placed = [one for one in endpoints if one.endpoint]
+    return not placed or any(not one.fault and one.state in WELL for one in placed)
+
+
+def _told(endpoints: Sequence[Examined]) -> str:
+    return "; ".join(f"{one.endpoint} {one.state} {one.fault} {one.version} {one.window}" for one in endpoints)
+
+
+def _metadata(endpoints: Sequence[Examined]) -> dict[str, dg.MetadataValue]:
+    columns = ("endpoint", "state", "server", "model", "window", "fault", "fix")
+    rows = [
+        dg.TableRecord(
+            {
+                "endpoint": one.endpoint or "none",
+                "state": str(one.state),
+                "server": " ".join(filter(None, (str(one.backend or ""), one.version))),
+                "model": ", ".join(one.served[:3]) or one.model or "",
+                "window": str(one.window or ""),
+                "fault": one.fault,
+                "fix": one.fix,
+            }
+        )
+        for one in endpoints
+    ]
+    schema = dg.TableSchema([dg.TableColumn(name) for name in columns])
+    return {"endpoints": dg.MetadataValue.table(rows, schema)}
