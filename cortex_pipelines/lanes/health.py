@@ -13,11 +13,12 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 
 # A breaker opens after so many hard failures in a row, or when this share of at least so many calls in the two latest
@@ -120,7 +121,7 @@ class Record:
 
 
 _LAYOUT = struct.Struct("<16s120s120s32sIIIdIddIIIIddddQQQQQQd")
-_NAMES = tuple(field.name for field in fields(Record))
+_VALUES = attrgetter(*(field.name for field in fields(Record)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,13 +165,13 @@ class Health:
     """
 
     def __init__(self, path: Path | None, clock: Callable[[], float] = time.time) -> None:
-        self._clock = clock
-        self._thread = threading.Lock()
-        self._file, self._page = _mapped(path)
+        self.clock = clock
+        self.thread = threading.Lock()
+        self.file, self._page = _mapped(path)
         self._counts = memoryview(self._page)[_LEASES:_SIZE].cast("I")
         self._keys: dict[tuple[str, str | None], bytes] = {}
         self._slots: dict[bytes, int] = {}
-        self._had = clock()
+        self.had = clock()
         self._row = self._own_row()
 
     def enter(self, name: str, model: str | None = None, cap: int | None = None) -> "Refused | None":
@@ -180,8 +181,8 @@ class Health:
         """
         with self._locked() as held:
             # The clock is read with the page in hand: what others wrote meanwhile is not of the future.
-            now = self._clock()
-            if not held and now - self._had < _STUCK_SECONDS:
+            now = self.clock()
+            if not held and now - self.had < _STUCK_SECONDS:
                 return Refused(State.SATURATED, "others look", now + LOOK_AGAIN_SECONDS)
             slot = self._slot(name, model)
             record = self._read(slot)
@@ -212,7 +213,7 @@ class Health:
     ) -> None:
         """Give a place back and say how it went; `prompt` is its size in bytes and in tokens, where it was counted."""
         with self._locked():
-            now = self._clock()
+            now = self.clock()
             slot = self._slot(name, model)
             record = self._read(slot)
             busy = self._in_flight(slot)
@@ -234,13 +235,13 @@ class Health:
             slot = self._slot(name, model)
             record = self._read(slot)
             if not record.seen_at:
-                record.seen_at = self._clock()
+                record.seen_at = self.clock()
                 self._write(slot, record)
 
     def probed(self, name: str, model: str | None, effect: Effect, reason: str = "") -> None:
         """The end of a probe whose lease `probe` gave: the breaker closes or opens for longer."""
         with self._locked():
-            now = self._clock()
+            now = self.clock()
             slot = self._slot(name, model)
             record = self._read(slot)
             record.prober, record.probe_until = 0, 0.0
@@ -256,7 +257,7 @@ class Health:
     def probe(self, name: str, model: str | None) -> bool:
         """Take the one lease to probe an endpoint whose breaker is half open."""
         with self._locked() as held:
-            now = self._clock()
+            now = self.clock()
             slot = self._slot(name, model)
             record = self._read(slot)
             if not held or not record.trips or self._shut(record, now) or self._probing(record, now):
@@ -286,7 +287,7 @@ class Health:
             return None if slot is None else self._read(slot).tokens_per_byte or None
 
     def _status(self, slot: int, cap: int | None) -> Status:
-        record, now = self._read(slot), self._clock()
+        record, now = self._read(slot), self.clock()
         busy = self._in_flight(slot)
         limit = int(max(1.0, min(record.limit, cap or LIMIT)))
         reason = _unpacked(record.reason)
@@ -341,17 +342,17 @@ class Health:
     def _own_row(self) -> int:
         """A row that no living process has; where all are taken the last is shared, and its leases do not expire."""
         for row in range(PROCESSES - 1):
-            if self._file is None or _try_lock(self._file, _PROCESS_LOCK + row):
+            if self.file is None or _try_lock(self.file, _PROCESS_LOCK + row):
                 self._clear(row)
                 return row
         return PROCESSES - 1
 
     def _lives(self, row: int) -> bool:
-        if self._file is None or row == PROCESSES - 1:
+        if self.file is None or row == PROCESSES - 1:
             return True
-        if not _try_lock(self._file, _PROCESS_LOCK + row):
+        if not _try_lock(self.file, _PROCESS_LOCK + row):
             return True
-        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _PROCESS_LOCK + row)
+        fcntl.lockf(self.file, fcntl.LOCK_UN, 1, _PROCESS_LOCK + row)
         return False
 
     # Records.
@@ -398,21 +399,37 @@ class Health:
         return record
 
     def _write(self, slot: int, record: Record) -> None:
-        packed = _LAYOUT.pack(*[getattr(record, name) for name in _NAMES])
+        packed = _LAYOUT.pack(*_VALUES(record))
         start = _HEAD + slot * _STRIDE
         self._page[start : start + _LAYOUT.size + 4] = packed + _COUNT.pack(zlib.crc32(packed))
 
-    @contextmanager
-    def _locked(self) -> Iterator[bool]:
-        with self._thread:
-            held = self._file is None or _lock(self._file)
-            if held:
-                self._had = self._clock()
-            try:
-                yield held
-            finally:
-                if held and self._file is not None:
-                    _unlock(self._file)
+    def _locked(self) -> "_Locked":
+        return _Locked(self)
+
+
+class _Locked:
+    """The page for this thread of this process; gives whether it could be had. No generator, as it is in every call."""
+
+    __slots__ = ("_health", "_held")
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    def __enter__(self) -> bool:
+        health = self._health
+        health.thread.acquire()
+        self._held = health.file is None or _lock(health.file)
+        if self._held:
+            health.had = health.clock()
+        return self._held
+
+    def __exit__(self, *_: object) -> None:
+        health = self._health
+        try:
+            if self._held and health.file is not None:
+                _unlock(health.file)
+        finally:
+            health.thread.release()
 
 
 _COUNT = struct.Struct("<I")

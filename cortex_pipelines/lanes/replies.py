@@ -111,7 +111,7 @@ class Gathering:
             return False
         *lines, rest = bytes(self._rest).split(b"\n")
         self._rest = bytearray(rest)
-        taken = [self._take(line) for line in lines]
+        taken = [self._take(line) for line in lines if line]
         return any(taken)
 
     def _take(self, line: bytes) -> bool:

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, cast
 
 from pydantic import BaseModel
@@ -122,7 +123,7 @@ class Request:
     schema: type[BaseModel] | None = None
     prompt_version: str = ""
 
-    @property
+    @cached_property
     def size(self) -> int:
         """The bytes of the messages' texts."""
         texts = (str(message.get("content") or "") for message in self.messages)
@@ -176,7 +177,8 @@ class Lanes:
         self._process = 0
         self._waiting = Waiting()
         self._served: dict[tuple[str, str | None], tuple[float, Served]] = {}
-        self._chains: dict[Lane, tuple[Resolved, ...]] = {}
+        self._chains: dict[Lane, tuple[tuple[int, Lane, Endpoint], ...]] = {}
+        self._met: set[Endpoint] = set()
         self._flights: dict[str, asyncio.Future[Reply | None]] = {}
         self._probes: set[asyncio.Task[None]] = set()
         self.folder = (settings.state / "lanes").absolute()
@@ -204,7 +206,7 @@ class Lanes:
         told = await client.probe(real, self._limits.connect)
         if told is None:
             raise TimedOut(f"it did not say within {self._limits.connect:.0f} s what it serves")
-        self.health.alive(endpoint.name, endpoint.model)
+        self._alive(endpoint)
         if told.version is None and (real.backend or told.backend) is Backend.VLLM:
             told = replace(told, version=await client.version(real, self._limits.connect))
         return told
@@ -407,12 +409,14 @@ class Lanes:
     async def _somewhere(self, call: _Call, patience: float) -> "Completion[Any] | None":
         budget = len(call.candidates) + SECOND_ATTEMPTS
         while call.spent < budget:
-            waiting = [candidate for candidate in call.candidates if not candidate.done]
-            if not waiting:
-                return None
-            wants = frozenset(candidate.endpoint.name for candidate in waiting)
-            until = min(call.deadline, time.time() + patience)
-            chosen = await self._waiting.turn(call.order, wants, lambda: self._look(call), until)
+            chosen = self._look(call)[0] if self._waiting.empty else None
+            if chosen is None:
+                waiting = [candidate for candidate in call.candidates if not candidate.done]
+                if not waiting:
+                    return None
+                wants = frozenset(candidate.endpoint.name for candidate in waiting)
+                until = min(call.deadline, time.time() + patience)
+                chosen = await self._waiting.turn(call.order, wants, lambda: self._look(call), until)
             if chosen is None:
                 return None
             self._note_passed(call, chosen)
@@ -431,7 +435,10 @@ class Lanes:
         again = call.deadline
         stay: int | None = None
         well = False
-        for candidate in sorted(call.candidates, key=lambda candidate: (bool(candidate.tries), candidate.step)):
+        candidates = call.candidates
+        if call.attempts:
+            candidates = sorted(candidates, key=lambda candidate: (bool(candidate.tries), candidate.step))
+        for candidate in candidates:
             if candidate.done or (stay is not None and candidate.step > stay) or (candidate.tries and well):
                 continue
             if candidate.not_before > now:
@@ -539,6 +546,8 @@ class Lanes:
 
     def _note_passed(self, call: _Call, chosen: _Candidate) -> None:
         """Put those into the trail that were passed by because they are shut."""
+        if not any(candidate.refused for candidate in call.candidates):
+            return
         met = {(attempt.endpoint, attempt.model) for attempt in call.attempts}
         for candidate in call.candidates:
             refused, candidate.refused = candidate.refused, None
@@ -576,8 +585,8 @@ class Lanes:
         """
         began = time.time()
         client, real = self._connected(), await self._real(endpoint)
-        estimate = self._estimate(endpoint, request)
-        patience = min(patience, self._limits.first + estimate / READ_TOKENS_PER_SECOND)
+        reading = request.size * TOKENS_PER_BYTE / READ_TOKENS_PER_SECOND
+        patience = min(patience, self._limits.first + reading)
         served = await self._serving(client, endpoint, real, patience)
         model = real.model or next(iter(served.models), None)
         asked: dict[str, Any] = {"messages": request.messages, **({"model": model} if model else {})}
@@ -586,7 +595,7 @@ class Lanes:
             counted = None
             if request.size <= served.window * MOST_BYTES_PER_TOKEN:
                 counted = await client.count(real, backend, asked, patience)
-            _check_window(request, counted, estimate, served.window)
+            _check_window(request, counted, self._estimate(endpoint, request), served.window)
         sent = {**asked, "max_tokens": request.max_tokens, **_sampling(request, backend)}
         if request.schema is not None:
             from cortex_pipelines.lanes.structured import response_format
@@ -601,9 +610,15 @@ class Lanes:
                 sent,
                 first=max(0.0, patience - taken),
                 whole=max(0.0, left - taken),
-                heard=lambda: self.health.alive(endpoint.name, endpoint.model),
+                heard=lambda: self._alive(endpoint),
             ),
         )
+
+    def _alive(self, endpoint: Endpoint) -> None:
+        """Let others know of an endpoint that answers; once is enough."""
+        if endpoint not in self._met:
+            self._met.add(endpoint)
+            self.health.alive(endpoint.name, endpoint.model)
 
     async def _cached(self, key: str | None, ask: Callable[[], Awaitable[Reply]]) -> tuple[Reply, bool]:
         """What `ask` gives, or gave before; of equal requests at the same time one is asked and the others wait."""
@@ -657,20 +672,19 @@ class Lanes:
             told = await client.probe(real, seconds)
             if told is None:
                 return Served()
-            self.health.alive(endpoint.name, endpoint.model)
+            self._alive(endpoint)
             known = self._served[key] = now, told
         return known[1]
 
     def _candidates(self, lane: Lane) -> list[_Candidate]:
         """The endpoints of the chain in order, each once; the default endpoint serves for the lane itself."""
         if lane not in self._chains:
-            self._chains[lane] = chain(self._settings, lane)
-        found: dict[tuple[str, str | None], _Candidate] = {}
-        for number, step in enumerate(self._chains[lane]):
-            for endpoint in step.endpoints:
-                candidate = _Candidate(number, step.served_by or lane, endpoint)
-                found.setdefault((endpoint.name, endpoint.model), candidate)
-        return list(found.values())
+            found: dict[tuple[str, str | None], tuple[int, Lane, Endpoint]] = {}
+            for number, step in enumerate(chain(self._settings, lane)):
+                for endpoint in step.endpoints:
+                    found.setdefault((endpoint.name, endpoint.model), (number, step.served_by or lane, endpoint))
+            self._chains[lane] = tuple(found.values())
+        return [_Candidate(*place) for place in self._chains[lane]]
 
 
 def batched(texts: Sequence[str], size: int) -> Iterator[Sequence[str]]:

@@ -27,6 +27,11 @@ class Waiting:
     def __init__(self) -> None:
         self._waiters: list[_Waiter] = []
 
+    @property
+    def empty(self) -> bool:
+        """Whether nobody waits: then nobody's turn is taken."""
+        return not self._waiters
+
     async def turn(
         self, order: float, wants: frozenset[str], look: Callable[[], tuple[T | None, float]], until: float
     ) -> T | None:
