@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cortex_pipelines.errors import CortexError
 from cortex_pipelines.terminal import as_json, one_line_errors, visible
 
 if TYPE_CHECKING:
@@ -154,6 +155,77 @@ def ask(lane: str, prompt: str, max_tokens: int, timeout: float, as_json: bool) 
 
 
 @lanes.command()
+@click.argument("models", nargs=-1)
+@click.option("--budget", help="Memory for each model, such as 64GB (default: this machine's memory).")
+@click.option("--bandwidth", help="What the memory reads a second, such as 256GB: gives the most tokens a second.")
+@click.option("--window", type=click.IntRange(1), help="The window that has to fit, in tokens.")
+@click.option(
+    "--cache", default="f16", show_default=True, type=click.Choice(("f16", "q8_0", "q4_0")), help="Its KV type."
+)
+@as_json
+@one_line_errors
+def plan(
+    models: tuple[str, ...], budget: str | None, bandwidth: str | None, window: int | None, cache: str, as_json: bool
+) -> None:
+    """Compute what MODELS take in memory: GGUF files, or folders with a config.json.
+
+    Without MODELS, those that ARGOS_LANE_*_MODEL_PATH name. Exits with 1 when the window does not fit.
+    """
+    import os
+    from pathlib import Path
+
+    from cortex_pipelines.lanes.memory import CacheType, CannotFit, fit, read_geometry, require_fit
+    from cortex_pipelines.settings import Lane, load_settings
+
+    settings = load_settings()
+    chosen = {model: Path(model) for model in models}
+    for lane in () if models else Lane:
+        if path := settings.lanes[lane].model_path:
+            chosen[f"{lane} {path}"] = path
+    if not chosen:
+        raise CortexError("name a model, or set ARGOS_LANE_<LANE>_MODEL_PATH: a GGUF file or a folder with config.json")
+    room = _bytes("--budget", budget) if budget else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    speed = _bytes("--bandwidth", bandwidth) if bandwidth else 0
+    kind = CacheType(cache)
+    rows: dict[str, Any] = {}
+    refused = []
+    for name, path in chosen.items():
+        planned = fit(read_geometry(path), room, speed)
+        geometry = planned.geometry
+        rows[name] = {
+            "weights_bytes": geometry.weights_bytes,
+            "active_bytes": geometry.active_bytes,
+            "overhead_bytes": planned.overhead_bytes,
+            "budget_bytes": room,
+            "trained_window": geometry.window,
+            "kv_bytes_per_token": {cached: geometry.kv_bytes_per_token(cached, cached) for cached in CacheType},
+            "window": dict(planned.windows),
+            "tokens_per_second": {
+                cached: [round(planned.speed(cached, filled), 1) for filled in (0, planned.windows[cached])]
+                for cached in CacheType
+            }
+            if speed
+            else None,
+            "arithmetic": planned.arithmetic(kind, window or planned.windows[kind]),
+        }
+        if window:
+            try:
+                require_fit(planned, kind, window)
+            except CannotFit as error:
+                refused.append(str(error))
+    if as_json:
+        click.echo(json.dumps({"models": rows, "refused": refused}))
+    for name, row in () if as_json else rows.items():
+        _tell_plan(name, row)
+    if len(rows) > 1 and not as_json:
+        click.echo(f"all together: {sum(row['weights_bytes'] for row in rows.values()) / 1e9:.1f} GB of weights")
+    for line in refused:
+        click.echo(f"cortex: {visible(line)}", err=True)
+    if refused:
+        sys.exit(1)
+
+
+@lanes.command()
 @as_json
 @one_line_errors
 def metrics(as_json: bool) -> None:
@@ -191,6 +263,30 @@ def _tell(one: "Examined") -> None:
     if one.fault:
         click.echo(f"    {visible(one.fault)}")
         click.echo(f"    {click.style('fix', bold=True)} {visible(one.fix)}")
+
+
+def _tell_plan(name: str, row: dict[str, Any]) -> None:
+    click.echo(click.style(visible(name), bold=True))
+    trained = f", made for {row['trained_window']:,} tokens" if row["trained_window"] else ""
+    click.echo(
+        f"    {row['weights_bytes'] / 1e9:.1f} GB of weights, {row['active_bytes'] / 1e9:.1f} GB a token{trained}"
+    )
+    for kind, each in row["kv_bytes_per_token"].items():
+        line = f"    {kind:<5} {each:>9,} bytes a token, {row['window'][kind]:>10,} tokens fit"
+        if row["tokens_per_second"]:
+            empty, full = row["tokens_per_second"][kind]
+            line += f", at most {empty} tokens/s empty and {full} full"
+        click.echo(line)
+    click.echo(f"    {visible(row['arithmetic'])}")
+
+
+def _bytes(option: str, value: str) -> int:
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(value))
+    except ValidationError:
+        raise CortexError(f"{option}={visible(value)} is no number of bytes: write it as 64GB") from None
 
 
 def _coloured(state: str) -> str:

@@ -104,3 +104,20 @@ def test_metrics_are_prometheus_text_of_all_calls(cortex):
         )
         [row] = json.loads(cortex("metrics", "--json").stdout)
         assert (row["endpoint"], row["answered_total"], row["in_flight"]) == (server.url, 3, 0)
+
+
+def test_a_plan_says_what_fits_and_refuses_what_does_not(cortex, tiny_model):
+    path = str(tiny_model())
+    told = cortex("plan", path, "--budget", "1GB", "--bandwidth", "100GB", "--json")
+    assert told.exit_code == 0, told.output
+    row = json.loads(told.stdout)["models"][path]
+    assert row["kv_bytes_per_token"]["f16"] > row["kv_bytes_per_token"]["q8_0"] > row["kv_bytes_per_token"]["q4_0"]
+    assert row["window"]["f16"] > 0
+    assert row["tokens_per_second"]["f16"][0] > row["tokens_per_second"]["f16"][1]
+    told = cortex("plan", "--budget", "301MB", "--window", "10000000", ARGOS_LANE_GOVERNANCE_MODEL_PATH=path)
+    assert told.exit_code == 1
+    assert f"GOVERNANCE {path}" in told.stdout
+    assert "10,000,000 tokens x" in told.stderr
+    for wrong in (["plan"], ["plan", "missing.gguf"], ["plan", path, "--budget", "plenty"]):
+        told = cortex(*wrong)
+        assert (told.exit_code, len(told.stderr.splitlines())) == (2, 1)
