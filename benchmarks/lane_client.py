@@ -69,7 +69,7 @@ async def ours(urls: list[str], tuned: bool) -> Call:
 
 def _call(lanes: Any) -> Call:
     from cortex_pipelines.lanes import Request
-    from cortex_pipelines.settings import Lane
+    from cortex_pipelines.names import Lane
 
     return lambda: lanes.acomplete(Lane.CODER, Request(MESSAGES, 100))
 

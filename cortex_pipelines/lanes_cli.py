@@ -33,7 +33,7 @@ def lanes() -> None:
 def show(as_json: bool) -> None:
     """Show each lane, its endpoints in order, and what is known of them. Nothing is asked of a server."""
     from cortex_pipelines.lanes import LaneUnresolved
-    from cortex_pipelines.settings import Lane
+    from cortex_pipelines.names import Lane
 
     ours = _lanes()
     rows: dict[str, Any] = {}
@@ -84,7 +84,8 @@ def show(as_json: bool) -> None:
 def explain(lane: str, as_json: bool) -> None:
     """Explain where a call of LANE goes: the chain in order, and which variable gave each value."""
     from cortex_pipelines.lanes import chain
-    from cortex_pipelines.settings import Lane, load_settings
+    from cortex_pipelines.names import Lane
+    from cortex_pipelines.settings import load_settings
 
     settings = load_settings()
     _lanes().resolve(Lane(lane))
@@ -142,7 +143,7 @@ def doctor(quick: bool, as_json: bool) -> None:
 @one_line_errors
 def ask(lane: str, prompt: str, max_tokens: int, timeout: float, as_json: bool) -> None:
     """Ask LANE a PROMPT; the answer goes to the output, the trail of attempts to the error output."""
-    from cortex_pipelines.settings import Lane
+    from cortex_pipelines.names import Lane
 
     messages = [{"role": "user", "content": prompt}]
     done = _lanes().complete(Lane(lane), messages, max_tokens=max_tokens, timeout=timeout)
@@ -175,7 +176,8 @@ def plan(
     from pathlib import Path
 
     from cortex_pipelines.lanes.memory import CacheType, CannotFit, fit, read_geometry, require_fit
-    from cortex_pipelines.settings import Lane, load_settings
+    from cortex_pipelines.names import Lane
+    from cortex_pipelines.settings import load_settings
 
     settings = load_settings()
     chosen = {model: Path(model) for model in models}

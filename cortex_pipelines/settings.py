@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping
 from difflib import get_close_matches
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -25,6 +24,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from cortex_pipelines.errors import CortexError
+from cortex_pipelines.names import Backend, CacheMode, Lane
 from cortex_pipelines.projects import project_names
 
 PREFIXES = ("CORTEX_", "ARGOS_")
@@ -35,35 +35,6 @@ SHOWN_CHARACTERS = 100
 
 class SettingsError(CortexError):
     """A variable that is unknown or has a bad value, by name."""
-
-
-class Lane(StrEnum):
-    """An intent, served by the model that suits it."""
-
-    ORCHESTRATOR = "ORCHESTRATOR"
-    CODER = "CODER"
-    SUPER_READER = "SUPER_READER"
-    FAST_RAG = "FAST_RAG"
-    GOVERNANCE = "GOVERNANCE"
-
-
-class Backend(StrEnum):
-    """The kind of server behind an endpoint."""
-
-    VLLM = "vllm"
-    LLAMA_CPP = "llama_cpp"
-    TGI = "tgi"
-    OPENAI = "openai"
-    EMBEDDED = "embedded"
-
-
-class CacheMode(StrEnum):
-    """What is done with answers that models gave before: `write` reads them too, `refresh` asks anew and keeps."""
-
-    OFF = "off"
-    READ = "read"
-    WRITE = "write"
-    REFRESH = "refresh"
 
 
 def _words(value: object) -> object:

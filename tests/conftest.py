@@ -15,6 +15,21 @@ pytest_plugins = ["tests.servers.fixtures"]
 ROOT = Path(__file__).parent.parent
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs a vLLM server where there is none."""
+    if not os.environ.get("VLLM_PYTHON"):
+        without = [item for item in items if item.get_closest_marker("vllm")]
+        config.hook.pytest_deselected(items=without)
+        items[:] = [item for item in items if item not in without]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say it."""
+    if not os.environ.get("VLLM_PYTHON"):
+        terminalreporter.section("left out")
+        terminalreporter.line("the tests against a real vLLM: VLLM_PYTHON names no Python that has it (docs/lanes.md)")
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):

@@ -3,7 +3,8 @@
 import pytest
 
 from cortex_pipelines.lanes import Lanes, LaneUnresolved, chain, resolve
-from cortex_pipelines.settings import VARIABLES, Backend, Lane, SettingsError, load_settings
+from cortex_pipelines.names import Backend, Lane
+from cortex_pipelines.settings import VARIABLES, SettingsError, load_settings
 
 # A value for each variable that is not its default.
 VALUES = {

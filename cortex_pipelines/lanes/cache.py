@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cortex_pipelines.lanes.replies import Reply
-from cortex_pipelines.settings import CacheMode
+from cortex_pipelines.names import CacheMode
 
 # When the file is full, so much of it goes: the answers that were asked for longest ago.
 _CLEARED_SHARE = 0.1

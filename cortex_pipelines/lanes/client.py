@@ -9,13 +9,13 @@ from contextlib import suppress
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import httpx
 from pydantic_core import PydanticSerializationError, to_json
 
 from cortex_pipelines.lanes.errors import ConnectionFailed, StreamCut, TimedOut
+from cortex_pipelines.lanes.light_httpx import httpx
 from cortex_pipelines.lanes.replies import Gathering, Reply, Served, counted, info, props, refusal, served, version
 from cortex_pipelines.lanes.transport import Connections
-from cortex_pipelines.settings import Backend
+from cortex_pipelines.names import Backend
 
 if TYPE_CHECKING:
     from cortex_pipelines.lanes.resolution import Endpoint

@@ -14,7 +14,7 @@ from cortex_pipelines.lanes.health import State
 from cortex_pipelines.lanes.replies import Served
 from cortex_pipelines.lanes.resolution import Endpoint, Resolved
 from cortex_pipelines.lanes.router import Lanes
-from cortex_pipelines.settings import Backend, Lane
+from cortex_pipelines.names import Backend, Lane
 
 # How each kind of server is asked for an answer of a given shape, and whether it counts a prompt before it is sent.
 _STRUCTURED = {

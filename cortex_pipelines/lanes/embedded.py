@@ -4,18 +4,19 @@ import secrets
 import threading
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-from pydantic import SecretStr
+from typing import TYPE_CHECKING, Any
 
 from cortex_pipelines.lanes.errors import EmbeddedUnavailable
 from cortex_pipelines.lanes.resolution import Endpoint
-from cortex_pipelines.settings import Backend, LlamaCpp
+from cortex_pipelines.names import Backend
+
+if TYPE_CHECKING:
+    from cortex_pipelines.settings import LlamaCpp
 
 _LOADING = threading.Lock()
 
 
-def serve(path: Path, model: str | None, given: LlamaCpp) -> Endpoint:
+def serve(path: Path, model: str | None, given: "LlamaCpp") -> Endpoint:
     """The endpoint of a GGUF, loaded at the first call and kept until the process ends.
 
     It listens on a loopback port that the system chooses, with a key that nobody else has. Raises `EmbeddedUnavailable`
@@ -26,7 +27,9 @@ def serve(path: Path, model: str | None, given: LlamaCpp) -> Endpoint:
 
 
 @cache
-def _loaded(path: Path, model: str | None, given: LlamaCpp) -> Endpoint:
+def _loaded(path: Path, model: str | None, given: "LlamaCpp") -> Endpoint:
+    from pydantic import SecretStr
+
     try:
         import xllamacpp
     except ImportError:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cortex_pipelines.lanes.router import Attempt, Completion
-    from cortex_pipelines.settings import Lane
+    from cortex_pipelines.names import Lane
 
 # Latencies beyond these are not kept one by one: the quantiles of the first are those of all, near enough.
 KEPT_LATENCIES = 10_000

@@ -25,7 +25,7 @@ from cortex_pipelines.lanes.errors import (
     Truncated,
     Unauthorised,
 )
-from cortex_pipelines.settings import Backend
+from cortex_pipelines.names import Backend
 
 # What an error may quote of a server's words.
 MESSAGE_CHARACTERS = 300

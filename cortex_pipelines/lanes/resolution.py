@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cortex_pipelines.lanes.errors import LaneUnresolved
-from cortex_pipelines.settings import Backend, Lane, Settings
+from cortex_pipelines.names import Backend, Lane
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
+
+    from cortex_pipelines.settings import Settings
 
 # The two lanes whose reference models are GGUFs.
 USUAL_BACKENDS = {Lane.SUPER_READER: Backend.LLAMA_CPP, Lane.GOVERNANCE: Backend.LLAMA_CPP}
@@ -57,7 +59,7 @@ class Resolved:
     origins: Mapping[str, Origin]
 
 
-def resolve(settings: Settings, lane: Lane) -> Resolved:
+def resolve(settings: "Settings", lane: Lane) -> Resolved:
     """The lane's own endpoints; else the default lane's; else `ARGOS_LLM_*`; else `LaneUnresolved`."""
     default = settings.llm.default_lane
     for resolved in (_own(settings, lane, lane), _own(settings, lane, default), _default(settings, lane)):
@@ -70,7 +72,7 @@ def resolve(settings: Settings, lane: Lane) -> Resolved:
     raise LaneUnresolved(f"no model serves the lane {lane}{without}: set {first}, or {' or '.join(rest)}")
 
 
-def chain(settings: Settings, lane: Lane) -> tuple[Resolved, ...]:
+def chain(settings: "Settings", lane: Lane) -> tuple[Resolved, ...]:
     """Where a call of the lane goes, in order: the lane, the default lane, the widest, the default endpoint.
 
     Each lane at most once, so that no chain has a cycle; empty when nothing is configured.
@@ -85,7 +87,7 @@ def base(url: str) -> str:
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
-def _own(settings: Settings, lane: Lane, serving: Lane) -> Resolved | None:
+def _own(settings: "Settings", lane: Lane, serving: Lane) -> Resolved | None:
     """What the variables of the lane `serving` give: a URL, else a GGUF, else a model at the default endpoint."""
     own, shared = f"ARGOS_LANE_{serving}", "ARGOS_LLM"
     usual = USUAL_BACKENDS.get(serving)
@@ -104,7 +106,7 @@ def _own(settings: Settings, lane: Lane, serving: Lane) -> Resolved | None:
     return None
 
 
-def _default(settings: Settings, lane: Lane) -> Resolved | None:
+def _default(settings: "Settings", lane: Lane) -> Resolved | None:
     names = _named("ARGOS_LLM", "BASE_URL")
     return _resolved(settings, lane, None, names, None) if settings.value(names["url"]) else None
 
@@ -115,7 +117,7 @@ def _named(prefix: str, url: str = "URL") -> dict[str, str]:
 
 
 def _resolved(
-    settings: Settings, lane: Lane, serving: Lane | None, names: Mapping[str, str], usual: Backend | None
+    settings: "Settings", lane: Lane, serving: Lane | None, names: Mapping[str, str], usual: Backend | None
 ) -> Resolved:
     """Endpoints with the values of the named variables: where a value came from cannot be told wrongly."""
     values = {part: settings.value(name) for part, name in names.items()}

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, cast
 
-from pydantic import BaseModel
 from typing_extensions import TypeVar
 
 from cortex_pipelines.lanes.cache import Cache, key_of
@@ -32,12 +31,14 @@ from cortex_pipelines.lanes.records import Records
 from cortex_pipelines.lanes.replies import Reply, Served, embedded, reranked
 from cortex_pipelines.lanes.resolution import Endpoint, Resolved, chain, resolve
 from cortex_pipelines.lanes.waiting import BATCH_HANDICAP_SECONDS, Waiting
-from cortex_pipelines.settings import Backend, Lane, Settings
+from cortex_pipelines.names import Backend, Lane
 
 if TYPE_CHECKING:
     import httpx
+    from pydantic import BaseModel
 
     from cortex_pipelines.lanes.client import Client
+    from cortex_pipelines.settings import Settings
 
 TIMEOUT_SECONDS = 600.0
 # Each endpoint has one attempt, and the call so many more, where a second attempt may go well.
@@ -66,7 +67,7 @@ PROBE_SECONDS = 15.0
 EMBEDDED_BYTES = 32 * 2**10
 EMBEDDED_TEXTS = 64
 
-Shape = TypeVar("Shape", bound=BaseModel, default=BaseModel)
+Shape = TypeVar("Shape", bound="BaseModel", default="BaseModel")
 T = TypeVar("T")
 
 
@@ -120,7 +121,7 @@ class Request:
     messages: Sequence[Mapping[str, Any]]
     max_tokens: int
     temperature: float = 0.0
-    schema: type[BaseModel] | None = None
+    schema: "type[BaseModel] | None" = None
     prompt_version: str = ""
 
     @cached_property
@@ -168,7 +169,7 @@ class Lanes:
     """
 
     def __init__(
-        self, settings: Settings, limits: Limits = Limits(), transport: "httpx.AsyncBaseTransport | None" = None
+        self, settings: "Settings", limits: Limits = Limits(), transport: "httpx.AsyncBaseTransport | None" = None
     ) -> None:
         self._settings = settings
         self._limits = limits
@@ -557,7 +558,7 @@ class Lanes:
 
     async def _answer(
         self, call: _Call, request: Request, endpoint: Endpoint, patience: float, left: float
-    ) -> tuple[Reply, BaseModel | None, bool]:
+    ) -> "tuple[Reply, BaseModel | None, bool]":
         """The endpoint's reply, parsed where a shape is asked for, and whether it was in the cache."""
         from cortex_pipelines.lanes.structured import Violation, parse, repair
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from cortex_pipelines.settings import Backend
+from cortex_pipelines.names import Backend
 
 # What a repair turn may quote of the faults.
 FAULTS = 5

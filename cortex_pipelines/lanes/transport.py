@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from functools import cache
 
 import httptools
-import httpx
+
+from cortex_pipelines.lanes.light_httpx import httpx
 
 # The servers close a socket that was idle for five seconds; what they announce in `Keep-Alive` goes before.
 KEPT_SECONDS = 4.0

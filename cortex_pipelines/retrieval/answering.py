@@ -103,7 +103,7 @@ def _best_lines(hit: Hit, wanted: set[str], weight: dict[str, float]) -> Evidenc
 
 def _ask_lane(snapshot: "Snapshot", question: str, hits: Sequence[Hit], lanes: "Lanes", extracted: Answer) -> Answer:
     from cortex_pipelines.lanes import LaneError
-    from cortex_pipelines.settings import Lane
+    from cortex_pipelines.names import Lane
 
     fence = secrets.token_hex(8)
     passages = "\n\n".join(f"[{number}] {fence}\n{hit.text}\n{fence}" for number, hit in enumerate(hits, 1))

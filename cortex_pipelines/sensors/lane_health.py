@@ -9,7 +9,8 @@ import dagster as dg
 from cortex_pipelines.lanes import Lanes
 from cortex_pipelines.lanes.doctor import Examined, examine
 from cortex_pipelines.lanes.health import State
-from cortex_pipelines.settings import Lane, Settings
+from cortex_pipelines.names import Lane
+from cortex_pipelines.settings import Settings
 
 LOOK_SECONDS = 60
 CHECK = "answers"

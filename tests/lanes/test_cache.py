@@ -5,7 +5,7 @@ import pytest
 from cortex_pipelines.lanes import LaneFailed, Request
 from cortex_pipelines.lanes.cache import Cache, key_of
 from cortex_pipelines.lanes.replies import Reply
-from cortex_pipelines.settings import CacheMode, Lane
+from cortex_pipelines.names import CacheMode, Lane
 from tests.servers.faults import Answer, serving
 
 HELLO = [{"role": "user", "content": "Say something."}]

@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel
 
 from cortex_pipelines.lanes import LaneFailed
-from cortex_pipelines.settings import Lane
+from cortex_pipelines.names import Lane
 from tests.servers.faults import serving
 
 HELLO = [{"role": "user", "content": "Say something."}]

@@ -236,7 +236,8 @@ FAIL = """
 import sys, json, time
 from pathlib import Path
 from cortex_pipelines.lanes import Lanes, LaneFailed, Limits
-from cortex_pipelines.settings import Lane, load_settings
+from cortex_pipelines.names import Lane
+from cortex_pipelines.settings import load_settings
 settings = load_settings({"ARGOS_LANE_CODER_URL": sys.argv[2], "CORTEX_STATE": sys.argv[1]}, env_file=None)
 lanes = Lanes(settings, Limits(connect=2))
 print("ready", flush=True)

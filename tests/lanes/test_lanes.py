@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from cortex_pipelines.lanes import LaneFailed, LaneUnresolved, Limits, Request
 from cortex_pipelines.lanes.health import State
+from cortex_pipelines.names import Lane
 from cortex_pipelines.retrieval.answering import ask
 from cortex_pipelines.running import run_project
-from cortex_pipelines.settings import Lane
 from cortex_pipelines.store import ProjectStore
 from tests.servers.faults import Answer, nobody, serving
 

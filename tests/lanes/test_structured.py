@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from cortex_pipelines.lanes import LaneFailed
 from cortex_pipelines.lanes.structured import Violation, parse, response_format
-from cortex_pipelines.settings import Backend, Lane
+from cortex_pipelines.names import Backend, Lane
 from tests.servers.faults import Answer, serving
 
 HELLO = [{"role": "user", "content": "Judge it."}]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cortex_pipelines.lanes import LaneFailed
 from cortex_pipelines.lanes.router import EMBEDDED_TEXTS, batched
-from cortex_pipelines.settings import Lane
+from cortex_pipelines.names import Lane
 from tests.servers import llama
 from tests.servers.faults import nobody, serving
 

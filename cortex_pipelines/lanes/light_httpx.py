@@ -1,0 +1,17 @@
+"""httpx without its command line, which would load rich and pygments: two thirds of what its import takes."""
+
+import sys
+
+_COMMAND_LINE = "httpx._main"
+
+_left_out = "httpx" not in sys.modules
+if _left_out:
+    # httpx does without where it cannot be imported.
+    sys.modules[_COMMAND_LINE] = None  # type: ignore[assignment]
+
+import httpx  # noqa: E402
+
+if _left_out:
+    del sys.modules[_COMMAND_LINE]
+
+__all__ = ["httpx"]

@@ -1,0 +1,104 @@
+"""Lanes against a real vLLM server on the CPU: what the recorded answers stand for, as it says it today."""
+
+import json
+import os
+from typing import Literal
+
+import httpx
+import pytest
+from click.testing import CliRunner
+from pydantic import BaseModel
+
+from cortex_pipelines.cli import main
+from cortex_pipelines.lanes import LaneFailed, Limits, Request
+from cortex_pipelines.lanes.replies import refusal
+from cortex_pipelines.names import Lane
+from tests.servers import vllm
+
+pytestmark = pytest.mark.vllm
+HELLO = [{"role": "user", "content": "Say something."}]
+
+
+class Status(BaseModel):
+    status: Literal["implemented", "unmapped"]
+    certain: bool
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    with vllm.serving(os.environ["VLLM_PYTHON"], tmp_path_factory.mktemp("vllm")) as address:
+        yield address
+
+
+def test_it_answers_and_counts(lanes, url):
+    done = lanes(ARGOS_LANE_CODER_URL=url).complete(Lane.CODER, HELLO, max_tokens=450, temperature=0.7)
+    assert done.text
+    assert done.model == "tiny"
+    assert done.prompt_tokens > 10
+
+
+def test_it_keeps_to_a_shape(lanes, url):
+    ours = lanes(ARGOS_LANE_CODER_URL=url)
+    for _ in range(5):
+        done = ours.complete(Lane.CODER, HELLO, max_tokens=200, schema=Status, temperature=0.7)
+        assert isinstance(done.parsed, Status)
+
+
+def test_a_prompt_that_does_not_fit_is_counted_by_its_tokenizer_and_not_sent(lanes, url):
+    long = [{"role": "user", "content": "x" * 480}]
+    with pytest.raises(LaneFailed, match=r"not sent: \d{3} tokens and 50 for the answer do not fit 512"):
+        lanes(ARGOS_LANE_CODER_URL=url).complete(Lane.CODER, long, max_tokens=50)
+
+
+def test_its_refusals_have_their_kinds(url):
+    def refused(**changed):
+        body = {"model": "tiny", "messages": HELLO, "max_tokens": 5} | changed
+        said = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=30)
+        return refusal(said.status_code, said.content).kind
+
+    schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "objekt"}}}
+    assert refused(model="nope") == "model not found"
+    assert refused(messages=[{"role": "user", "content": "x" * 600}]) == "context overflow"
+    assert refused(messages=[{"role": "user", "content": "x" * 60_000}]) == "context overflow"
+    assert refused(max_tokens=100_000) == "context overflow"
+    assert refused(response_format=schema) == "bad request"
+    assert refused(temperature=-1) == "bad request"
+
+
+def test_more_calls_than_its_queue_holds_are_all_answered(lanes, url):
+    ours = lanes(ARGOS_LANE_CODER_URL=url)
+    done = ours.map(Lane.CODER, [Request(HELLO, 300, 0.5, prompt_version=str(n)) for n in range(40)], in_flight=40)
+    # What the random model says may be nothing, or not end; whatever it is, the server said it.
+    failed = [attempt.outcome for answer in done if isinstance(answer, LaneFailed) for attempt in answer.attempts[-1:]]
+    assert set(failed) <= {"empty answer", "truncated"}
+    assert len(failed) < 20
+    [status] = ours.health.statuses()
+    assert status.record.overloaded > 0
+    assert status.limit < 40
+    assert status.in_flight == 0
+
+
+def test_a_server_that_sleeps_hangs_and_is_passed_by_until_it_wakes(lanes, url, monkeypatch):
+    monkeypatch.setattr("cortex_pipelines.lanes.health.OPEN_SECONDS", 1.0)
+    ours = lanes(Limits(connect=2, first=0.7, stall=0.7), ARGOS_LANE_CODER_URL=url)
+    httpx.post(f"{url}/sleep?level=1", timeout=30).raise_for_status()
+    try:
+        assert httpx.get(f"{url}/health").status_code == 200
+        for _ in range(3):
+            with pytest.raises(LaneFailed, match="timeout"):
+                ours.complete(Lane.CODER, HELLO, max_tokens=50, patience=0.1)
+        with pytest.raises(LaneFailed, match="not asked: open after timeout"):
+            ours.complete(Lane.CODER, HELLO, max_tokens=50, patience=0.1)
+    finally:
+        httpx.post(f"{url}/wake_up", timeout=30).raise_for_status()
+    assert ours.complete(Lane.CODER, HELLO, max_tokens=450, temperature=0.7, timeout=60).text
+
+
+def test_the_doctor_knows_it(url, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = CliRunner().invoke(main, ["lanes", "doctor", "--json"], env={"ARGOS_LANE_CODER_URL": url})
+    assert told.exit_code == 0, told.output
+    [one] = [one for one in json.loads(told.stdout) if one["endpoint"]]
+    assert (one["backend"], one["window"], one["served"]) == ("vllm", 512, ["tiny"])
+    assert one["version"]
+    assert one["counts_prompts"] == "/tokenize"
