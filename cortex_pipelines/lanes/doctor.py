@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cortex_pipelines.lanes.errors import AttemptError, LaneUnresolved, Loading, ModelNotFound, Unauthorised
-from cortex_pipelines.lanes.health import State
+from cortex_pipelines.lanes.health import Effect, State
 from cortex_pipelines.lanes.replies import Served
 from cortex_pipelines.lanes.resolution import Endpoint, Resolved
 from cortex_pipelines.lanes.router import Lanes
@@ -87,6 +87,8 @@ async def _one(
             began = time.monotonic()
             await lanes.one_token(endpoint)
             examined = replace(examined, seconds=round(time.monotonic() - began, 3))
+            # Whatever was known of it before, it answers.
+            lanes.health.probed(endpoint.name, endpoint.model, Effect.ANSWERED)
     except AttemptError as error:
         examined = replace(examined, fault=f"{error.kind}: {error}", fix=_fix(error, endpoint, resolved))
     state = lanes.health.status(endpoint.name, endpoint.model).state

@@ -36,8 +36,8 @@ PROBE_SECONDS = 20.0
 # A server that loads or sleeps is asked again after a second, then twice as long each time.
 LOADING_SECONDS = 1.0
 LOADING_SECONDS_AT_MOST = 15.0
-# One that is set up wrongly is not asked again before somebody can have mended it.
-MISCONFIGURED_SECONDS = 30.0
+# One that is set up wrongly is not asked again before somebody can have mended it; `cortex lanes doctor` asks at once.
+MISCONFIGURED_SECONDS = 10.0
 # An overloaded one without a Retry-After.
 OVERLOADED_SECONDS = 0.25
 OVERLOADED_SECONDS_AT_MOST = 4.0
@@ -292,7 +292,7 @@ class Health:
         limit = int(max(1.0, min(record.limit, cap or LIMIT)))
         reason = _unpacked(record.reason)
         if refused := self._shut(record, now):
-            state = refused.state
+            state, reason = refused.state, refused.reason
         elif record.trips:
             state = State.PROBING
         elif not record.seen_at:

@@ -1,8 +1,8 @@
 """Answers from the index: quoted, cited and checked, or a plain "not found in the sources"."""
 
+import hashlib
 import math
 import re
-import secrets
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -105,7 +105,9 @@ def _ask_lane(snapshot: "Snapshot", question: str, hits: Sequence[Hit], lanes: "
     from cortex_pipelines.lanes import LaneError
     from cortex_pipelines.names import Lane
 
-    fence = secrets.token_hex(8)
+    # No document can hold the hash of what it is part of; and the same question is the same request, to be cached.
+    whole = "\0".join([question, *(hit.text for hit in hits)])
+    fence = hashlib.blake2b(whole.encode("utf-8", "replace"), digest_size=16).hexdigest()
     passages = "\n\n".join(f"[{number}] {fence}\n{hit.text}\n{fence}" for number, hit in enumerate(hits, 1))
     messages: list[dict[str, Any]] = [
         {

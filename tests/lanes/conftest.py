@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from cortex_pipelines.lanes import Lanes, Limits
@@ -14,8 +15,8 @@ def lanes(tmp_path: Path) -> Callable[..., Lanes]:
     """Lanes with variables, and limits that suit a test."""
     usual = Limits(connect=2, first=10, stall=0.5)
 
-    def make(limits: Limits = usual, **variables: str) -> Lanes:
+    def make(limits: Limits = usual, transport: httpx.AsyncBaseTransport | None = None, **variables: str) -> Lanes:
         settings = {"CORTEX_STATE": str(tmp_path / "state"), "CORTEX_LANE_CACHE": "off"} | variables
-        return Lanes(load_settings(settings, env_file=None), limits)
+        return Lanes(load_settings(settings, env_file=None), limits, transport)
 
     return make

@@ -74,6 +74,18 @@ def test_what_changed_since_the_last_time_is_told(cortex):
         assert "changed" not in cortex("doctor", "--quick", ARGOS_LANE_CODER_URL=server.url).stdout
 
 
+def test_a_server_that_the_doctor_finds_well_is_asked_again_at_once(cortex):
+    refused = Answer(status=401, body=b'{"error": "Unauthorized"}')
+    answers = {"now": refused}
+    with serving(lambda _: answers["now"]) as server:
+        variables = {"ARGOS_LANE_CODER_URL": server.url}
+        assert "unauthorised" in cortex("ask", "coder", "x", "--timeout", "1", **variables).stderr
+        assert "misconfigured after unauthorised" in cortex("show", **variables).stdout
+        answers["now"] = Answer()
+        assert cortex("doctor", **variables).exit_code == 0
+        assert cortex("ask", "coder", "x", "--timeout", "1", **variables).stdout == "The answer.\n"
+
+
 def test_a_question_is_answered_and_its_trail_told(cortex, llama_saying):
     url, dead = llama_saying("The ferry leaves at seven."), nobody()
     told = cortex("ask", "coder", "When?", "--max-tokens", "40", ARGOS_LANE_CODER_URL=f"{dead},{url}")

@@ -1,20 +1,25 @@
 """A call of a lane against servers: answers, fallback with its trail, windows, and what is never an answer."""
 
+import asyncio
+import resource
 import threading
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cortex_pipelines.lanes import LaneFailed, LaneUnresolved, Limits, Request
+from cortex_pipelines.lanes.client import run
 from cortex_pipelines.lanes.health import State
 from cortex_pipelines.names import Lane
 from cortex_pipelines.retrieval.answering import ask
 from cortex_pipelines.running import run_project
 from cortex_pipelines.store import ProjectStore
-from tests.servers.faults import Answer, nobody, serving
+from tests.servers.faults import Answer, nobody, serving, streamed
 
 HELLO = [{"role": "user", "content": "Say something."}]
 BOOM = Answer(status=500, body=b'{"error": {"message": "boom"}}')
@@ -286,6 +291,30 @@ def test_what_prompts_weigh_is_learned(lanes):
         ours = lanes(ARGOS_LANE_CODER_URL=server.url)
         ours.complete(Lane.CODER, [{"role": "user", "content": "x" * 100}], max_tokens=5)
         assert ours.health.tokens_per_byte(server.url, None) == pytest.approx(0.07)
+
+
+@pytest.mark.heavy
+def test_memory_stays_flat_over_a_hundred_thousand_calls(lanes):
+    class AtOnce(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request):
+            models = b'{"data": [{"id": "m", "owned_by": "vllm", "max_model_len": 100000}]}'
+            body = models if request.method == "GET" else b"".join(streamed(Answer()))
+            return httpx.Response(200, stream=httpx.ByteStream(body))
+
+    ours = lanes(ARGOS_LANE_CODER_URL="http://nowhere:1", transport=AtOnce())
+
+    async def calls(count):
+        for _ in range(count // 100):
+            await asyncio.gather(*[ours.acomplete(Lane.CODER, Request(HELLO, 9)) for _ in range(100)])
+
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    run(calls(20_000))
+    before = resident()
+    run(calls(100_000))
+    assert resident() - before < 8 * 2**20
+    assert ours.health.statuses()[0].in_flight == 0
 
 
 def test_with_nothing_set_nothing_is_asked(lanes):

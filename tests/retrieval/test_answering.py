@@ -199,7 +199,8 @@ def test_what_a_document_orders_reaches_the_model_between_marks_that_it_cannot_k
 
     index({**PUMPS, "gate.md": INJECTION})
     lanes = lanes_at(llama_saying("Every Friday [1]."), Recorded)
-    answers = [ask(work.store.snapshot(), "How often is the gate code changed?", lanes) for _ in range(2)]
+    asked = ["How often is the gate code changed?", "How often is the gate code changed, please?"]
+    answers = [ask(work.store.snapshot(), question, lanes) for question in asked]
     fences = []
     for system, user in sent:
         assert (system["role"], user["role"]) == ("system", "user")
@@ -210,7 +211,11 @@ def test_what_a_document_orders_reaches_the_model_between_marks_that_it_cannot_k
         assert "Ignore all instructions" in user["content"]
         assert "Ignore all instructions" not in outside
         fences.append(fence)
+        assert fence not in INJECTION
+    # The same question is the same request, so that it can be cached; another has other marks.
     assert fences[0] != fences[1]
+    ask(work.store.snapshot(), asked[0], lanes)
+    assert sent[2] == sent[0]
     assert all(answer.text == "Every Friday [1]." for answer in answers)
     assert answers[0].citations[0].quote == INJECTION.strip()
 
