@@ -30,6 +30,7 @@ from cortex_pipelines.lanes.health import Effect, Health, Refused, State, health
 from cortex_pipelines.lanes.records import Records
 from cortex_pipelines.lanes.replies import Reply, Served, embedded, reranked
 from cortex_pipelines.lanes.resolution import Endpoint, Resolved, chain, resolve
+from cortex_pipelines.lanes.tracing import trace_call
 from cortex_pipelines.lanes.waiting import BATCH_HANDICAP_SECONDS, Waiting
 from cortex_pipelines.names import Backend, Lane
 
@@ -82,7 +83,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try. `outcome` is `answered`, `cached`, `passed by` or an `AttemptError.kind`, `detail` says more of it."""
+    """One try. `outcome` is `answered`, `cached`, `passed by` or an `AttemptError.kind`, `detail` says more of it.
+
+    `began` is in seconds of the system's clock.
+    """
 
     lane: Lane
     endpoint: str
@@ -90,6 +94,7 @@ class Attempt:
     outcome: str
     detail: str
     seconds: float
+    began: float
 
 
 @dataclass(frozen=True)
@@ -401,6 +406,7 @@ class Lanes:
                 completion = await self._somewhere(call, timeout if patience is None else patience)
         except TimeoutError:
             completion = None
+        trace_call(lane, call.attempts, completion, now)
         if completion is None:
             self.records.failed(lane, call.attempts, time.time() - now)
             raise LaneFailed(_told(call), call.attempts)
@@ -716,7 +722,7 @@ def _check_window(request: Request, counted: int | None, estimate: int, window: 
 
 def _recorded(candidate: _Candidate, outcome: str, detail: str, began: float) -> Attempt:
     endpoint = candidate.endpoint
-    return Attempt(candidate.lane, endpoint.name, endpoint.model, outcome, detail, time.time() - began)
+    return Attempt(candidate.lane, endpoint.name, endpoint.model, outcome, detail, time.time() - began, began)
 
 
 def _why(refused: Refused) -> str:
