@@ -256,7 +256,7 @@ def _tell(one: "Examined") -> None:
         server = " ".join(filter(None, (str(one.backend or "an unknown server"), one.version)))
         parts = [server, f"model {', '.join(one.served[:3])}"]
         parts += [f"window {one.window:,} tokens"] if one.window else ["window not told"]
-        parts += [f"{one.slots} slots"] if one.slots else []
+        parts += [f"{one.slots} {'slot' if one.slots == 1 else 'slots'}"] if one.slots else []
         parts += [f"a token in {one.seconds} s"] if one.seconds is not None else []
         click.echo(f"    {visible(', '.join(parts))}")
         click.echo(f"    structured output: {one.structured}; counts prompts: {one.counts_prompts}")

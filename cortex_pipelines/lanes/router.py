@@ -31,7 +31,7 @@ from cortex_pipelines.lanes.records import Records
 from cortex_pipelines.lanes.replies import Reply, Served, embedded, reranked
 from cortex_pipelines.lanes.resolution import Endpoint, Resolved, chain, resolve
 from cortex_pipelines.lanes.tracing import trace_call
-from cortex_pipelines.lanes.waiting import BATCH_HANDICAP_SECONDS, Waiting
+from cortex_pipelines.lanes.waiting import BATCH_HANDICAP_SECONDS, Looked, Waiting
 from cortex_pipelines.names import Backend, Lane
 
 if TYPE_CHECKING:
@@ -67,6 +67,9 @@ PROBE_SECONDS = 15.0
 # A server embeds a request at once: what it holds meanwhile stays small.
 EMBEDDED_BYTES = 32 * 2**10
 EMBEDDED_TEXTS = 64
+
+# Whoever frees a place wakes the first of those who wait for it.
+_OTHERS_FIRST = Refused(State.SATURATED, "others are first", 0.0)
 
 Shape = TypeVar("Shape", bound="BaseModel", default="BaseModel")
 T = TypeVar("T")
@@ -416,14 +419,12 @@ class Lanes:
     async def _somewhere(self, call: _Call, patience: float) -> "Completion[Any] | None":
         budget = len(call.candidates) + SECOND_ATTEMPTS
         while call.spent < budget:
-            chosen = self._look(call)[0] if self._waiting.empty else None
+            if all(candidate.done for candidate in call.candidates):
+                return None
+            chosen = self._look(call, frozenset())[0] if self._waiting.empty else None
             if chosen is None:
-                waiting = [candidate for candidate in call.candidates if not candidate.done]
-                if not waiting:
-                    return None
-                wants = frozenset(candidate.endpoint.name for candidate in waiting)
                 until = min(call.deadline, time.time() + patience)
-                chosen = await self._waiting.turn(call.order, wants, lambda: self._look(call), until)
+                chosen = await self._waiting.turn(call.order, lambda ahead: self._look(call, ahead), until)
             if chosen is None:
                 return None
             self._note_passed(call, chosen)
@@ -432,14 +433,15 @@ class Lanes:
                 return completion
         return None
 
-    def _look(self, call: _Call) -> tuple["_Candidate | None", float]:
-        """The first candidate that has a place now, or when to look again.
+    def _look(self, call: _Call, ahead: frozenset[str]) -> "Looked[_Candidate]":
+        """The first candidate that has a place now, or when to look again; `ahead` is where others are first.
 
         An endpoint is not asked twice while one that was not asked is well, and a call does not leave its lane for a
         place in another that it could wait for.
         """
         now = time.time()
         again = call.deadline
+        queues_at = []
         stay: int | None = None
         well = False
         candidates = call.candidates
@@ -451,17 +453,20 @@ class Lanes:
             if candidate.not_before > now:
                 again = min(again, candidate.not_before)
                 continue
-            refused = self._enter(candidate)
+            name = candidate.endpoint.name
+            refused = _OTHERS_FIRST if name in ahead else self._enter(candidate)
             if refused is None:
-                return candidate, now
+                return candidate, now, frozenset()
             candidate.refused = refused
-            again = min(again, refused.until)
+            if refused is not _OTHERS_FIRST:
+                again = min(again, refused.until)
             if refused.state is State.SATURATED:
+                queues_at.append(name)
                 well = well or not candidate.tries
                 stay = candidate.step
             elif refused.state is State.LOADING and now - call.began < LOADING_PATIENCE_SECONDS:
                 stay = candidate.step
-        return None, again
+        return None, again, frozenset(queues_at)
 
     def _enter(self, candidate: _Candidate) -> Refused | None:
         endpoint = candidate.endpoint
@@ -483,7 +488,7 @@ class Lanes:
             effect, reason = error.effect, error.kind
         finally:
             self.health.probed(endpoint.name, endpoint.model, effect, reason)
-            self._waiting.wake()
+            self._waiting.wake_all()
 
     async def _attempt(self, call: _Call, chosen: _Candidate) -> "Completion[Any] | None":
         """One attempt at a candidate where the call has a place, which is given back; None where it failed."""

@@ -16,11 +16,11 @@ _NANO = 1_000_000_000
 
 def trace_call(lane: "Lane", attempts: "Sequence[Attempt]", completion: "Completion[Any] | None", began: float) -> None:
     """A span of a call that just ended, and one below it for each attempt. No prompt and no answer is part of it."""
-    tracer = _tracer()
-    if tracer is None:
+    trace = _package()
+    if trace is None or isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        # Installed, but nobody set up where spans go: they would cost a third of the call, for nothing.
         return
-    from opentelemetry import trace
-
+    tracer = trace.get_tracer("cortex_pipelines.lanes")
     model = completion.model if completion else next((a.model for a in reversed(attempts) if a.model), None)
     attributes = {"gen_ai.operation.name": "chat", "cortex.lane": str(lane)}
     if completion:
@@ -48,12 +48,12 @@ def trace_call(lane: "Lane", attempts: "Sequence[Attempt]", completion: "Complet
 
 
 @cache
-def _tracer() -> Any:
+def _package() -> Any:
     if importlib.util.find_spec("opentelemetry") is None:
         return None
     from opentelemetry import trace
 
-    return trace.get_tracer("cortex_pipelines.lanes")
+    return trace
 
 
 def _server(endpoint: str) -> dict[str, Any]:

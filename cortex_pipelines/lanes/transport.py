@@ -1,6 +1,7 @@
 """HTTP/1.1 to inference servers: connections that are kept, behind the seam that httpx gives its transports."""
 
 import asyncio
+import os
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -259,8 +260,14 @@ async def _connect(origin: _Origin, seconds: float | None) -> _Connection:
     except TimeoutError:
         raise httpx.ConnectTimeout(f"no connection within {seconds} s") from None
     except OSError as error:
-        raise httpx.ConnectError(str(error)) from error
+        raise httpx.ConnectError(_told(error)) from error
     return connection
+
+
+def _told(error: OSError) -> str:
+    """The system's words; asyncio and ssl have their own for some errors, and numbers of their own for others."""
+    known = isinstance(error, ConnectionError) and error.errno
+    return os.strerror(known) if known else str(error)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Calls of this process that wait for a place at an endpoint: the one that is due first looks first."""
+"""Calls of this process that wait for a place at an endpoint: whoever is due first at a busy one has the next place."""
 
 import asyncio
 import time
@@ -12,12 +12,14 @@ from typing import TypeVar
 BATCH_HANDICAP_SECONDS = 30.0
 
 T = TypeVar("T")
+# What a look finds, else when to look again, and the endpoints whose next place it queues for.
+Looked = tuple[T | None, float, frozenset[str]]
 
 
 @dataclass(eq=False, slots=True)
 class _Waiter:
     order: float
-    wants: frozenset[str]
+    queues_at: frozenset[str] = frozenset()
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -32,33 +34,24 @@ class Waiting:
         """Whether nobody waits: then nobody's turn is taken."""
         return not self._waiters
 
-    async def turn(
-        self, order: float, wants: frozenset[str], look: Callable[[], tuple[T | None, float]], until: float
-    ) -> T | None:
-        """What `look` finds, once it is this call's turn at one of the endpoints it `wants`; None after `until`.
+    async def turn(self, order: float, look: Callable[[frozenset[str]], Looked[T]], until: float) -> T | None:
+        """What `look` finds, now or later; None after `until`.
 
-        `look` gives what it found, or None and when to look again. Times are of `time.time`.
+        `look` is told at which endpoints others are first: it does not take a place there. Whoever waits for a server
+        to recover, and not for a place, is in nobody's way. Times are of `time.time`.
         """
-        if not any(other.order <= order and other.wants & wants for other in self._waiters):
-            found, again = look()
-            if found is not None:
-                return found
-        else:
-            again = until
-        mine = _Waiter(order, wants)
+        mine = _Waiter(order)
         insort(self._waiters, mine, key=lambda waiter: waiter.order)
         try:
-            while (now := time.time()) < until:
+            while True:
+                mine.woken.clear()
+                found, again, mine.queues_at = look(self._ahead_of(mine))
+                now = time.time()
+                if found is not None or now >= until:
+                    return found
                 with suppress(TimeoutError):
                     async with asyncio.timeout(max(0.0, min(again, until) - now)):
                         await mine.woken.wait()
-                mine.woken.clear()
-                again = until
-                if self._first(mine):
-                    found, again = look()
-                    if found is not None:
-                        return found
-            return None
         finally:
             self._waiters.remove(mine)
             self.wake()
@@ -67,14 +60,19 @@ class Waiting:
         """A place may be free: whoever is first at any endpoint looks."""
         met: set[str] = set()
         for waiter in self._waiters:
-            if not waiter.wants & met:
+            if waiter.queues_at - met:
                 waiter.woken.set()
-            met |= waiter.wants
+            met |= waiter.queues_at
 
-    def _first(self, mine: _Waiter) -> bool:
+    def wake_all(self) -> None:
+        """A server may be well again."""
+        for waiter in self._waiters:
+            waiter.woken.set()
+
+    def _ahead_of(self, mine: _Waiter) -> frozenset[str]:
+        ahead: set[str] = set()
         for waiter in self._waiters:
             if waiter is mine:
-                return True
-            if waiter.wants & mine.wants:
-                return False
-        return True
+                break
+            ahead |= waiter.queues_at
+        return frozenset(ahead)

@@ -174,6 +174,21 @@ def test_a_loading_server_is_waited_for(lanes):
     assert done.lane is Lane.CODER
 
 
+def test_a_call_that_waits_for_its_own_server_is_in_nobodys_way(lanes):
+    with serving(LOADING) as loading, serving() as other:
+        ours = lanes(ARGOS_LANE_CODER_URL=loading.url, ARGOS_LANE_ORCHESTRATOR_URL=other.url)
+        waiting = threading.Thread(
+            target=lambda: ours.map(Lane.CODER, [Request(HELLO, 5), Request(HELLO, 6)], timeout=3), daemon=True
+        )
+        waiting.start()
+        time.sleep(0.5)
+        began = time.monotonic()
+        assert ours.complete(Lane.ORCHESTRATOR, HELLO, max_tokens=50).text == "The answer."
+        assert time.monotonic() - began < 1
+        waiting.join()
+        assert ours.health.status(other.url).in_flight == 0
+
+
 def test_an_overloaded_server_is_no_failed_one_and_asks_for_patience(lanes):
     patient = Answer(status=503, body=b'{"error": {"message": "currently busy"}}', headers=(("Retry-After", "1"),))
     with serving([patient, Answer()]) as server:

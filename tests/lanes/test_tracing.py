@@ -7,7 +7,6 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from cortex_pipelines.lanes import LaneFailed
-from cortex_pipelines.lanes.tracing import _tracer
 from cortex_pipelines.names import Lane
 from tests.servers.faults import Answer, nobody, serving
 
@@ -19,9 +18,7 @@ def spans(monkeypatch):
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
-    _tracer.cache_clear()
-    yield exporter.get_finished_spans
-    _tracer.cache_clear()
+    return exporter.get_finished_spans
 
 
 def test_a_call_and_its_attempts_are_spans(lanes, spans):

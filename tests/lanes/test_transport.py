@@ -155,8 +155,9 @@ def test_what_is_no_whole_answer_is_an_error_of_httpx(said, error):
 
 
 def test_no_connection_is_an_error_of_httpx():
-    with pytest.raises(httpx.ConnectError):
+    with pytest.raises(httpx.ConnectError) as told:
         run(ask(Connections(), nobody()))
+    assert str(told.value) == "Connection refused"
 
 
 def test_many_at_once_leave_nothing_behind():
