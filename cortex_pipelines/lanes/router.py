@@ -419,7 +419,7 @@ class Lanes:
     async def _somewhere(self, call: _Call, patience: float) -> "Completion[Any] | None":
         budget = len(call.candidates) + SECOND_ATTEMPTS
         while call.spent < budget:
-            if all(candidate.done for candidate in call.candidates):
+            if call.attempts and all(candidate.done for candidate in call.candidates):
                 return None
             chosen = self._look(call, frozenset())[0] if self._waiting.empty else None
             if chosen is None:
@@ -498,7 +498,8 @@ class Lanes:
         retry_after = None
         try:
             left = call.deadline - began
-            others = any(not candidate.tries and not candidate.done for candidate in call.candidates)
+            waiting = len(call.candidates) > 1
+            others = waiting and any(not other.tries and not other.done for other in call.candidates)
             # A server that hangs must leave time for those after it.
             reply, made, cached = await call.work(call, chosen.endpoint, left / 2 if others else left, left)
             effect = Effect.NOTHING if cached else Effect.ANSWERED
@@ -558,7 +559,7 @@ class Lanes:
 
     def _note_passed(self, call: _Call, chosen: _Candidate) -> None:
         """Put those into the trail that were passed by because they are shut."""
-        if not any(candidate.refused for candidate in call.candidates):
+        if len(call.candidates) == 1 or not any(candidate.refused for candidate in call.candidates):
             return
         met = {(attempt.endpoint, attempt.model) for attempt in call.attempts}
         for candidate in call.candidates:
