@@ -43,7 +43,9 @@ class Cache:
             if database := self._open():
                 found = database.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
                 if found:
-                    database.execute("UPDATE answers SET used = ? WHERE key = ?", (self._clock(), key))
+                    # Another process may be writing: then this use is not counted.
+                    with suppress(sqlite3.Error):
+                        database.execute("UPDATE answers SET used = ? WHERE key = ?", (self._clock(), key))
                     return Reply(**json.loads(found[0]))
         return None
 
@@ -57,9 +59,10 @@ class Cache:
         with suppress(sqlite3.Error):
             if database := self._open():
                 database.execute("BEGIN IMMEDIATE")
-                self._make_room(database)
-                database.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", (key, answer, self._clock()))
-                database.execute("COMMIT")
+                # Leaving commits, or undoes: a transaction that stayed open would shut out every other process.
+                with database:
+                    self._make_room(database)
+                    database.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", (key, answer, self._clock()))
 
     def _make_room(self, database: sqlite3.Connection) -> None:
         pages, free, size = (
@@ -75,7 +78,7 @@ class Cache:
             self._failed = True
             with suppress(OSError):
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                database = sqlite3.connect(self._path, timeout=0.5, isolation_level=None, check_same_thread=False)
+                database = sqlite3.connect(self._path, timeout=0.05, isolation_level=None, check_same_thread=False)
                 database.execute("PRAGMA journal_mode = WAL")
                 database.execute("PRAGMA synchronous = OFF")
                 database.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT, used REAL)")

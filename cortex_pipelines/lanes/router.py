@@ -470,7 +470,7 @@ class Lanes:
 
     def _enter(self, candidate: _Candidate) -> Refused | None:
         endpoint = candidate.endpoint
-        known = self._served.get((endpoint.url, endpoint.model))
+        known = self._served.get((endpoint.name, endpoint.model))
         refused = self.health.enter(endpoint.name, endpoint.model, known[1].slots if known else None)
         if refused and refused.state is State.PROBING and self.health.probe(endpoint.name, endpoint.model):
             task = asyncio.get_running_loop().create_task(self._probe(endpoint))
@@ -551,11 +551,11 @@ class Lanes:
                 candidate.done = True
         elif error.server_wide:
             for candidate in call.candidates:
-                if candidate.endpoint.url == chosen.endpoint.url and candidate is not chosen:
+                if candidate.endpoint.name == chosen.endpoint.name and candidate is not chosen:
                     candidate.tries, candidate.not_before = candidate.tries + 1, chosen.not_before
                     candidate.done = candidate.done or chosen.done
         if isinstance(error, (ContextOverflow, ModelNotFound)):
-            self._served.pop((chosen.endpoint.url, chosen.endpoint.model), None)
+            self._served.pop((chosen.endpoint.name, chosen.endpoint.model), None)
 
     def _note_passed(self, call: _Call, chosen: _Candidate) -> None:
         """Put those into the trail that were passed by because they are shut."""
@@ -679,7 +679,7 @@ class Lanes:
 
     async def _serving(self, client: "Client", endpoint: Endpoint, real: Endpoint, seconds: float) -> Served:
         """What the server says of itself, asked at most once a minute."""
-        key, now = (endpoint.url, endpoint.model), time.time()
+        key, now = (endpoint.name, endpoint.model), time.time()
         known = self._served.get(key)
         if known is None or now - known[0] > SERVED_SECONDS:
             told = await client.probe(real, seconds)

@@ -36,7 +36,7 @@ def lane_watch(settings: Settings) -> LaneWatch:
         dg.AssetSpec(key, group_name="lanes", description=f"Whether the servers of the lane {lane} are well.")
         for lane, key in keys.items()
     ]
-    checks = [_check(lane, key, settings) for lane, key in keys.items()]
+    checks = [_check(lane, key, lanes) for lane, key in keys.items()]
 
     @dg.sensor(
         name="lane_health",
@@ -47,7 +47,7 @@ def lane_watch(settings: Settings) -> LaneWatch:
     )
     def lane_health(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         before: dict[str, str] = json.loads(context.cursor or "{}")
-        seen = _by_lane(Lanes(settings))
+        seen = _by_lane(lanes)
         now = {lane: _told(endpoints) for lane, endpoints in seen.items()}
         changed = [lane for lane in Lane if before.get(lane) != now[lane]]
         if not changed:
@@ -61,10 +61,10 @@ def lane_watch(settings: Settings) -> LaneWatch:
     return LaneWatch(specs, checks, (lane_health,))
 
 
-def _check(lane: Lane, key: dg.AssetKey, settings: Settings) -> dg.AssetChecksDefinition:
+def _check(lane: Lane, key: dg.AssetKey, lanes: Lanes) -> dg.AssetChecksDefinition:
     @dg.asset_check(asset=key, name=CHECK, description=f"An endpoint of the lane {lane} can be asked.")
     def answers() -> dg.AssetCheckResult:
-        endpoints = _by_lane(Lanes(settings))[lane]
+        endpoints = _by_lane(lanes)[lane]
         return dg.AssetCheckResult(
             passed=_passed(endpoints), severity=dg.AssetCheckSeverity.WARN, metadata=_metadata(endpoints)
         )

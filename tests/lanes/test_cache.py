@@ -80,6 +80,22 @@ def test_a_broken_or_unwritable_file_costs_nothing_but_the_cache(tmp_path):
         assert cache.get("k") is None
 
 
+def test_a_full_disk_or_a_writer_in_the_way_costs_an_answer_and_no_more(tmp_path):
+    path, reply = tmp_path / "answers.db", Reply("x" * 5_000, "", "m", 1, 1)
+    full, other = (Cache(path, CacheMode.WRITE, 10**7) for _ in range(2))
+    full.put("a", reply)
+    # The file may not grow: SQLite says that the disk is full.
+    full._database.execute("PRAGMA max_page_count = 5")
+    for number in range(5):
+        full.put(f"too much {number}", reply)
+    other.put("b", reply)
+    assert (full.get("a"), full.get("b"), full.get("too much 4")) == (reply, reply, None)
+    other._database.execute("BEGIN IMMEDIATE")
+    full.put("c", reply)
+    assert full.get("a") == reply
+    other._database.execute("ROLLBACK")
+
+
 def test_keys_differ_in_whatever_differs():
     one = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 5}
     keys = {

@@ -25,6 +25,15 @@ def test_a_gguf_answers_without_any_server(lanes, tiny_model):
         ours.complete(Lane.GOVERNANCE, [{"role": "user", "content": "x" * 600}], max_tokens=50)
 
 
+def test_two_files_are_two_models_with_windows_of_their_own(lanes, tiny_model):
+    one, other = tiny_model("I am one."), tiny_model("I am the other.")
+    variables = {"ARGOS_LANE_CODER_MODEL_PATH": str(one), "ARGOS_LANE_GOVERNANCE_MODEL_PATH": str(other)}
+    ours = lanes(**variables, ARGOS_LLAMA_CPP_N_CTX="512", ARGOS_LLAMA_CPP_N_THREADS="1")
+    for lane, path, text in ((Lane.CODER, one, "I am one."), (Lane.GOVERNANCE, other, "I am the other.")):
+        done = ours.complete(lane, HELLO, max_tokens=50)
+        assert (done.text, done.model) == (text, path.stem)
+
+
 def test_it_keeps_to_a_shape(lanes, tiny_model):
     variables = {"ARGOS_LANE_CODER_MODEL_PATH": str(tiny_model()), "ARGOS_LLAMA_CPP_N_THREADS": "1"}
     done = lanes(**variables, ARGOS_LLAMA_CPP_N_CTX="4096").complete(Lane.CODER, HELLO, max_tokens=500, schema=Status)
