@@ -40,6 +40,16 @@ def test_a_real_llama_cpp_server_answers(lanes, llama_saying):
     assert done.completion_tokens
 
 
+@pytest.mark.heavy
+def test_a_real_server_that_closes_connections_loses_no_call(lanes, llama_saying):
+    # llama.cpp closes a connection after a hundred requests, and after five idle seconds.
+    ours = lanes(ARGOS_LANE_FAST_RAG_URL=llama_saying("The ferry leaves at seven."))
+    done = ours.map(Lane.FAST_RAG, [Request(HELLO, 40 + number) for number in range(230)], in_flight=1)
+    time.sleep(5.5)
+    done.append(ours.complete(Lane.FAST_RAG, HELLO, max_tokens=40))
+    assert {(answer.text, len(answer.attempts)) for answer in done} == {("The ferry leaves at seven.", 1)}
+
+
 def test_a_dead_server_is_passed_by_and_the_trail_says_so(lanes, llama_saying):
     url, dead = llama_saying("The ferry leaves at seven."), nobody()
     done = lanes(ARGOS_LANE_CODER_URL=dead, ARGOS_LANE_ORCHESTRATOR_URL=url).complete(Lane.CODER, HELLO, max_tokens=50)
