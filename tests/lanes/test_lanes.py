@@ -163,7 +163,7 @@ def test_the_deadline_is_kept(lanes, fault, timeout):
         with pytest.raises(LaneFailed):
             ours.complete(Lane.CODER, HELLO, max_tokens=500, timeout=timeout)
         # Fifty milliseconds are promised; the rest is for a machine that runs other tests.
-        assert timeout - 0.01 <= time.perf_counter() - began < timeout + 0.05 + 0.1
+        assert timeout - 0.01 <= time.perf_counter() - began < timeout + 0.05 + 0.4
 
 
 def test_a_caller_that_gives_up_frees_the_servers_slot(lanes):
@@ -212,7 +212,7 @@ def test_an_overloaded_server_is_no_failed_one_and_asks_for_patience(lanes):
 
 
 def test_an_open_breaker_is_passed_by_at_once_and_closes_by_one_probe(lanes, monkeypatch):
-    monkeypatch.setattr("cortex_pipelines.lanes.health.OPEN_SECONDS", 0.6)
+    monkeypatch.setattr("cortex_pipelines.lanes.health.OPEN_SECONDS", 2.0)
     answers = {"now": BOOM}
     with serving(lambda _: answers["now"]) as ill, serving(Answer(text="From the other.")) as well:
         ours = lanes(ARGOS_LANE_CODER_URL=f"{ill.url},{well.url}")
@@ -224,7 +224,7 @@ def test_an_open_breaker_is_passed_by_at_once_and_closes_by_one_probe(lanes, mon
         assert "open after server error" in done.attempts[0].detail
         assert len(ill.asked) == 3
         answers["now"] = Answer()
-        until = time.monotonic() + 10
+        until = time.monotonic() + 20
         while ours.health.status(ill.url).state is not State.READY and time.monotonic() < until:
             assert ours.complete(Lane.CODER, HELLO, max_tokens=50).text in ("From the other.", "The answer.")
             time.sleep(0.05)
@@ -233,7 +233,7 @@ def test_an_open_breaker_is_passed_by_at_once_and_closes_by_one_probe(lanes, mon
 
 
 def test_where_all_are_open_the_first_recovery_is_waited_for(lanes, monkeypatch):
-    monkeypatch.setattr("cortex_pipelines.lanes.health.OPEN_SECONDS", 0.5)
+    monkeypatch.setattr("cortex_pipelines.lanes.health.OPEN_SECONDS", 2.0)
     answers = {"now": BOOM}
     with serving(lambda _: answers["now"]) as server:
         ours = lanes(ARGOS_LANE_CODER_URL=server.url)
@@ -242,7 +242,7 @@ def test_where_all_are_open_the_first_recovery_is_waited_for(lanes, monkeypatch)
         with pytest.raises(LaneFailed, match="not asked: open after server error"):
             ours.complete(Lane.CODER, HELLO, max_tokens=50, patience=0.05)
         answers["now"] = Answer()
-        assert ours.complete(Lane.CODER, HELLO, max_tokens=50, timeout=10).text == "The answer."
+        assert ours.complete(Lane.CODER, HELLO, max_tokens=50, timeout=30).text == "The answer."
 
 
 def test_a_lane_has_no_more_calls_in_flight_than_the_server_has_slots(lanes, llama_saying):
