@@ -26,7 +26,7 @@ async def openai(urls: list[str], tuned: bool) -> Call:
     from openai import AsyncOpenAI
 
     client = AsyncOpenAI(base_url=f"{urls[0]}/v1", api_key="x", timeout=TIMEOUT_SECONDS)
-    return lambda: client.chat.completions.create(model="m", messages=MESSAGES, max_tokens=100)  # type: ignore[arg-type]
+    return lambda: client.chat.completions.create(model="m", messages=MESSAGES, max_tokens=100)
 
 
 async def litellm(urls: list[str], tuned: bool) -> Call:
@@ -128,7 +128,7 @@ async def transport(urls: list[str], tuned: bool) -> Call:
     async def call() -> None:
         asked = httpx.Request("POST", url, content=body)
         response = await connections.handle_async_request(asked)
-        async for _ in response.stream:  # type: ignore[union-attr]
+        async for _ in response.stream:
             pass
         await response.aclose()
 
