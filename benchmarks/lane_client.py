@@ -30,7 +30,7 @@ async def openai(urls: list[str], tuned: bool) -> Call:
 
 
 async def litellm(urls: list[str], tuned: bool) -> Call:
-    """LiteLLM's Router, the first deployment preferred, as it comes or tuned to pass a dead one by."""
+    """LiteLLM's Router, which chooses among its deployments at random, as it comes or tuned to pass a dead one by."""
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     import litellm as package
 
