@@ -136,6 +136,27 @@ def doctor(quick: bool, as_json: bool) -> None:
 
 @lanes.command()
 @of_lane
+@as_json
+@one_line_errors
+def load(lane: str, as_json: bool) -> None:
+    """Have LANE's first model in memory and answering; models used longest ago make room for it.
+
+    Works where its server can be told: vLLM's sleep mode, llama.cpp's router, llama-swap. A call does it by itself.
+    """
+    _move(lane, "loaded", as_json)
+
+
+@lanes.command()
+@of_lane
+@as_json
+@one_line_errors
+def unload(lane: str, as_json: bool) -> None:
+    """Let go of LANE's first model when its calls have ended. The next call of the lane loads it again."""
+    _move(lane, "let go", as_json)
+
+
+@lanes.command()
+@of_lane
 @click.argument("prompt")
 @click.option("--max-tokens", default=500, show_default=True, type=click.IntRange(1), help="The most of an answer.")
 @click.option("--timeout", default=120.0, show_default=True, type=click.FloatRange(0.1), help="Seconds in all.")
@@ -245,6 +266,20 @@ def _lanes() -> "Lanes":
     return Lanes(load_settings())
 
 
+def _move(lane: str, what: str, as_json: bool) -> None:
+    from cortex_pipelines.lanes.client import run
+    from cortex_pipelines.names import Lane
+
+    ours = _lanes()
+    endpoint, residency = ours.resolve(Lane(lane)).endpoints[0], ours.residency
+    done = run(residency.load(endpoint) if what == "loaded" else residency.unload(endpoint))
+    if as_json:
+        click.echo(json.dumps({"endpoint": endpoint.name, "model": endpoint.model, "changed": done}))
+        return
+    model = visible(f"{endpoint.model or 'its model'} at {endpoint.name}")
+    click.echo(f"{model}: {what}" if done else f"{model}: as it was; `cortex lanes doctor` says whether it can be told")
+
+
 def _tell(one: "Examined") -> None:
     names = ", ".join(one.lanes)
     if not one.endpoint:
@@ -259,6 +294,8 @@ def _tell(one: "Examined") -> None:
         parts += [f"{one.slots} {'slot' if one.slots == 1 else 'slots'}"] if one.slots else []
         parts += [f"a token in {one.seconds} s"] if one.seconds is not None else []
         click.echo(f"    {visible(', '.join(parts))}")
+        if one.keeper:
+            click.echo(f"    {'in memory' if one.in_memory else 'not in memory'}; kept by {one.keeper}")
         click.echo(f"    structured output: {one.structured}; counts prompts: {one.counts_prompts}")
     for change in one.drift:
         click.echo(f"    {click.style('changed', fg='yellow')} {visible(change)}")

@@ -144,6 +144,9 @@ class Settings(BaseSettings):
     executor: Annotated[Literal["in_process", "multiprocess", "docker", "k8s"], BeforeValidator(_lower)] = "in_process"
     lane_cache: Annotated[CacheMode, BeforeValidator(_lower)] = CacheMode.WRITE
     lane_cache_bytes: ByteSize = ByteSize(256 * 2**20)
+    model_memory: ByteSize | None = None
+    model_hosts: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()
+    burst_model: str | None = None
     lanes: dict[Lane, LaneSettings] = Field(default_factory=lambda: {lane: LaneSettings() for lane in Lane})
     llm: DefaultEndpoint = DefaultEndpoint()
     llama_cpp: LlamaCpp = LlamaCpp()
@@ -180,7 +183,7 @@ class Settings(BaseSettings):
 def _variables() -> dict[str, tuple[Any, ...]]:
     """Each variable's name and the path of its value in `Settings`."""
     flat = ["inbox", "store", "reports", "state", "projects", "deep_ingest_bytes", "executor"]
-    flat += ["lane_cache", "lane_cache_bytes"]
+    flat += ["lane_cache", "lane_cache_bytes", "model_memory", "model_hosts", "burst_model"]
     names: dict[str, tuple[Any, ...]] = {f"CORTEX_{name.upper()}": (name,) for name in flat}
     for lane in Lane:
         names |= {f"ARGOS_LANE_{lane}_{part.upper()}": ("lanes", lane, part) for part in LaneSettings.model_fields}

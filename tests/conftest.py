@@ -15,19 +15,28 @@ pytest_plugins = ["tests.servers.fixtures"]
 ROOT = Path(__file__).parent.parent
 
 
+# What a marker's tests need that is too large to be installed for every run: the variable that names it, and the words.
+NEEDED = {
+    "vllm": ("VLLM_PYTHON", "a real vLLM: VLLM_PYTHON names no Python that has it"),
+    "router": ("LLAMA_SERVER", "a real llama.cpp router: LLAMA_SERVER names no llama-server"),
+}
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs a vLLM server where there is none."""
-    if not os.environ.get("VLLM_PYTHON"):
-        without = [item for item in items if item.get_closest_marker("vllm")]
-        config.hook.pytest_deselected(items=without)
-        items[:] = [item for item in items if item not in without]
+    """Leave out what needs a server that is not there."""
+    missing = [marker for marker, (variable, _) in NEEDED.items() if not os.environ.get(variable)]
+    without = [item for item in items if any(item.get_closest_marker(marker) for marker in missing)]
+    config.hook.pytest_deselected(items=without)
+    items[:] = [item for item in items if item not in without]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say it."""
-    if not os.environ.get("VLLM_PYTHON"):
-        terminalreporter.section("left out")
-        terminalreporter.line("the tests against a real vLLM: VLLM_PYTHON names no Python that has it (docs/lanes.md)")
+    told = [words for variable, words in NEEDED.values() if not os.environ.get(variable)]
+    if told:
+        terminalreporter.section("LEFT OUT")
+    for words in told:
+        terminalreporter.line(f"the tests against {words} (docs/lanes.md)")
 
 
 @pytest.fixture(autouse=True)

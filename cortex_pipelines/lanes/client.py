@@ -8,12 +8,27 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import quote, urlencode
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from cortex_pipelines.lanes.errors import ConnectionFailed, StreamCut, TimedOut
+from cortex_pipelines.lanes.errors import BadRequest, ConnectionFailed, StreamCut, TimedOut
 from cortex_pipelines.lanes.light_httpx import httpx
-from cortex_pipelines.lanes.replies import Gathering, Reply, Served, counted, info, props, refusal, served, version
+from cortex_pipelines.lanes.replies import (
+    Gathering,
+    Held,
+    Keeper,
+    Reply,
+    Served,
+    counted,
+    info,
+    props,
+    refusal,
+    running,
+    served,
+    sleeping,
+    version,
+)
 from cortex_pipelines.lanes.transport import Connections
 from cortex_pipelines.names import Backend
 
@@ -61,7 +76,20 @@ class Client:
                 if status != 200:
                     raise refusal(status, body)
                 told = served(body, endpoint.model)
-                match endpoint.backend or told.backend:
+                match told.keeper or endpoint.backend or told.backend:
+                    case Keeper.LLAMA_SWAP:
+                        status, body = await self.ask("GET", endpoint, "/running")
+                        return running(told, endpoint.model, body) if status == 200 else told
+                    case Keeper.LLAMA_ROUTER:
+                        if told.held is not Held.LOADED:
+                            return told
+                        # Without this a question alone would load the model.
+                        about = urlencode({"model": endpoint.model or next(iter(told.models), ""), "autoload": "false"})
+                        status, body = await self.ask("GET", endpoint, f"/props?{about}")
+                        return props(told, body) if status == 200 else told
+                    case Backend.VLLM:
+                        status, body = await self.ask("GET", endpoint, "/is_sleeping")
+                        return sleeping(told, body) if status == 200 else told
                     case Backend.LLAMA_CPP:
                         status, body = await self.ask("GET", endpoint, "/props")
                         return props(told, body) if status == 200 else told
@@ -72,6 +100,17 @@ class Client:
                         return told
         except TimeoutError:
             return None
+
+    async def tell(self, endpoint: "Endpoint", keeper: Keeper, model: str, load: bool, seconds: float) -> None:
+        """Tell a server to load a model or to let go of it. It may answer before that is done, or refuse if it was."""
+        method, path, content = _told(keeper, model, load)
+        try:
+            async with asyncio.timeout(seconds):
+                status, body = await self.ask(method, endpoint, path, content)
+        except TimeoutError:
+            raise TimedOut(f"it was told to {'load' if load else 'let go of'} {model}: no answer") from None
+        if status != 200 and not isinstance(error := refusal(status, body), BadRequest):
+            raise error
 
     async def version(self, endpoint: "Endpoint", seconds: float) -> str | None:
         """vLLM's version; None where the server has none to tell."""
@@ -217,6 +256,18 @@ def _encoded(content: Mapping[str, Any]) -> bytes:
     except PydanticSerializationError:
         # Names of files may hold bytes that are no UTF-8: they become question marks, not an error.
         return json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def _told(keeper: Keeper, model: str, load: bool) -> tuple[str, str, Mapping[str, Any] | None]:
+    match keeper:
+        case Keeper.VLLM:
+            # Its default mode would kill the requests that are under way.
+            return "POST", "/wake_up" if load else "/sleep?level=1&mode=wait", None
+        case Keeper.LLAMA_ROUTER:
+            return "POST", f"/models/{'load' if load else 'unload'}", {"model": model}
+        case Keeper.LLAMA_SWAP:
+            name = quote(model, safe="/")
+            return ("GET", f"/upstream/{name}/health", None) if load else ("POST", f"/api/models/unload/{name}", None)
 
 
 async def _beginning(response: httpx.Response, room: int = BODY_BYTES) -> bytes:

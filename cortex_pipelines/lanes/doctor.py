@@ -11,7 +11,7 @@ from typing import Any
 
 from cortex_pipelines.lanes.errors import AttemptError, LaneUnresolved, Loading, ModelNotFound, Unauthorised
 from cortex_pipelines.lanes.health import Effect, State
-from cortex_pipelines.lanes.replies import Served
+from cortex_pipelines.lanes.replies import Held, Served
 from cortex_pipelines.lanes.resolution import Endpoint, Resolved
 from cortex_pipelines.lanes.router import Lanes
 from cortex_pipelines.names import Backend, Lane
@@ -30,7 +30,8 @@ _COUNTS = {Backend.VLLM: "/tokenize", Backend.LLAMA_CPP: "/v1/chat/completions/i
 class Examined:
     """An endpoint of some lanes, what it says it is, and how it took a request for one token.
 
-    `fault` and `fix` are empty where all is well; `drift` is what changed since it was examined last.
+    `fault` and `fix` are empty where all is well; `drift` is what changed since it was examined last. `keeper` is who
+    can load its model and let go of it.
     """
 
     lanes: tuple[Lane, ...]
@@ -43,6 +44,8 @@ class Examined:
     slots: int | None = None
     structured: str = "unknown"
     counts_prompts: str = "no"
+    keeper: str = ""
+    in_memory: bool = True
     state: State = State.UNKNOWN
     seconds: float | None = None
     fault: str = ""
@@ -56,6 +59,8 @@ async def examine(lanes: Lanes, seen_before: Path | None = None, tokens: bool = 
     What they are is kept in `seen_before`, so that the next time what changed is told.
     """
     known = _read(seen_before)
+    # What a large job left that was killed.
+    await lanes.residency.recover()
     asked: dict[tuple[str, str | None], tuple[list[Lane], Endpoint, Resolved]] = {}
     unresolved = []
     for lane in Lane:
@@ -83,7 +88,8 @@ async def _one(
         examined = _described(examined, served, endpoint)
         if fault := _mismatch(endpoint, served, resolved):
             examined = replace(examined, fault=fault[0], fix=fault[1])
-        if tokens:
+        # The next call loads what is not in memory: that is no fault, and no reason to load it now.
+        if tokens and examined.in_memory:
             began = time.monotonic()
             await lanes.one_token(endpoint)
             examined = replace(examined, seconds=round(time.monotonic() - began, 3))
@@ -111,6 +117,8 @@ def _described(examined: Examined, served: Served, endpoint: Endpoint) -> Examin
         slots=served.slots,
         structured=_STRUCTURED.get(backend, "unknown") if backend else "unknown",
         counts_prompts=_COUNTS.get(backend, "no") if backend else "no",
+        keeper=str(served.keeper or ""),
+        in_memory=served.held in (Held.LOADED, None),
     )
 
 

@@ -82,12 +82,20 @@ class Overloaded(AttemptError):
 
 
 class Loading(AttemptError):
-    """The server is loading its model, or the model is asleep."""
+    """The server is loading its model, or paused."""
 
     kind = "loading"
     effect = Effect.LOADING
     again = True
     server_wide = True
+
+
+class Asleep(AttemptError):
+    """The model is not in memory, and a request alone does not bring it back."""
+
+    kind = "asleep"
+    effect = Effect.ASLEEP
+    again = True
 
 
 class ModelNotFound(AttemptError):

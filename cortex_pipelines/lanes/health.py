@@ -36,6 +36,10 @@ PROBE_SECONDS = 20.0
 # A server that loads or sleeps is asked again after a second, then twice as long each time.
 LOADING_SECONDS = 1.0
 LOADING_SECONDS_AT_MOST = 15.0
+# What somebody drains or put to sleep is left alone for so long: who drains says it again, and a killed one does not.
+ASIDE_SECONDS = 5.0
+# A large model takes minutes to load; whoever loads it is alone for so long.
+LOAD_SECONDS = 600.0
 # One that is set up wrongly is not asked again before somebody can have mended it; `cortex lanes doctor` asks at once.
 MISCONFIGURED_SECONDS = 10.0
 # An overloaded one without a Retry-After.
@@ -49,7 +53,9 @@ LOOK_AGAIN_SECONDS = 0.02
 
 ENDPOINTS = 64
 PROCESSES = 64
-_VERSION = b"cortex lanes 1\n"
+# Of a reason.
+REASON_BYTES = 96
+_VERSION = b"cortex lanes 2\n"
 _HEAD = 4096
 _STRIDE = 512
 _LEASES = _HEAD + ENDPOINTS * _STRIDE
@@ -57,6 +63,8 @@ _SIZE = _LEASES + PROCESSES * ENDPOINTS * 4
 # Bytes past the end are locked, not written: one for the page, one for each process.
 _PAGE_LOCK = _SIZE
 _PROCESS_LOCK = _SIZE + 1
+# And far beyond, one for each thing that a process may claim by its name.
+_CLAIM_LOCK = 2**40
 _LOCK_SECONDS = 0.05
 # Whoever holds the page that long was stopped in the middle. We go on without the lock: at worst a count is lost.
 _STUCK_SECONDS = 2.0
@@ -73,6 +81,8 @@ class State(StrEnum):
     MISCONFIGURED = "misconfigured"
     OPEN = "open"
     PROBING = "probing"
+    DRAINING = "draining"
+    ASLEEP = "asleep"
 
 
 class Effect(StrEnum):
@@ -83,6 +93,7 @@ class Effect(StrEnum):
     OVERLOADED = "overloaded"
     LOADING = "loading"
     MISCONFIGURED = "misconfigured"
+    ASLEEP = "asleep"
     # The server is well and the request was not; or the caller gave up.
     WELL = "well"
     NOTHING = "nothing"
@@ -120,7 +131,7 @@ class Record:
     seconds: float = 0.0
 
 
-_LAYOUT = struct.Struct("<16s120s120s32sIIIdIddIIIIddddQQQQQQd")
+_LAYOUT = struct.Struct("<16s120s120s96sIIIdIddIIIIddddQQQQQQd")
 _VALUES = attrgetter(*(field.name for field in fields(Record)))
 
 
@@ -171,6 +182,7 @@ class Health:
         self._counts = memoryview(self._page)[_LEASES:_SIZE].cast("I")
         self._keys: dict[tuple[str, str | None], bytes] = {}
         self._slots: dict[bytes, int] = {}
+        self._claimed: set[int] = set()
         self.had = clock()
         self._row = self._own_row()
 
@@ -190,7 +202,7 @@ class Health:
                 return refused
             limit = int(max(1.0, min(record.limit, cap or LIMIT)))
             if record.trips:
-                return Refused(State.PROBING, _unpacked(record.reason), now + LOOK_AGAIN_SECONDS)
+                return Refused(self._between(record), _unpacked(record.reason), now + LOOK_AGAIN_SECONDS)
             if not record.seen_at or record.failures:
                 # Nobody knows whether it is there: not more are sent than may fail.
                 limit = min(limit, max(1, FAILURES_IN_A_ROW - record.failures))
@@ -238,6 +250,41 @@ class Health:
                 record.seen_at = self.clock()
                 self._write(slot, record)
 
+    def put_aside(self, name: str, model: str | None, state: State, reason: str, seconds: float = ASIDE_SECONDS) -> int:
+        """Let no call have a place at an endpoint for so long: its model is `DRAINING` or `ASLEEP`.
+
+        Gives how many calls are under way there. `probed` ends it; otherwise whoever needs it may wake it afterwards.
+        """
+        with self._locked():
+            slot = self._slot(name, model)
+            record = self._read(slot)
+            record.trips = max(1, record.trips)
+            record.prober = 0
+            record.reason = _packed(f"{state}: {reason}", REASON_BYTES)
+            record.shut_until = self.clock() + seconds
+            self._write(slot, record)
+            return self._in_flight(slot)
+
+    def claim(self, what: str) -> bool:
+        """Take hold of a thing by its name, until `release` or the end of this process; False where somebody has it.
+
+        Two names share a hold once in 2^56.
+        """
+        byte = _claimed_byte(what)
+        with self.thread:
+            if byte in self._claimed or (self.file is not None and not _try_lock(self.file, byte)):
+                return False
+            self._claimed.add(byte)
+            return True
+
+    def release(self, what: str) -> None:
+        """Let go of what `claim` gave."""
+        byte = _claimed_byte(what)
+        with self.thread:
+            self._claimed.discard(byte)
+            if self.file is not None:
+                fcntl.lockf(self.file, fcntl.LOCK_UN, 1, byte)
+
     def probed(self, name: str, model: str | None, effect: Effect, reason: str = "") -> None:
         """The end of a probe whose lease `probe` gave: the breaker closes or opens for longer."""
         with self._locked():
@@ -248,9 +295,13 @@ class Health:
             if effect in (Effect.ANSWERED, Effect.WELL):
                 record.failures = record.trips = record.waits = 0
                 record.shut_until, record.reason, record.seen_at = 0.0, b"", now
+            elif effect is Effect.ASLEEP:
+                record.trips = max(1, record.trips)
+                record.reason = _packed(f"{State.ASLEEP}: {reason}", REASON_BYTES)
+                record.shut_until = now + ASIDE_SECONDS
             elif effect is not Effect.NOTHING:
                 record.failures += 1
-                record.reason = _packed(reason, 32)
+                record.reason = _packed(reason, REASON_BYTES)
                 _trip(record, now)
             self._write(slot, record)
 
@@ -262,7 +313,8 @@ class Health:
             record = self._read(slot)
             if not held or not record.trips or self._shut(record, now) or self._probing(record, now):
                 return False
-            record.prober, record.probe_until = self._row + 1, now + PROBE_SECONDS
+            loads = _unpacked(record.reason).startswith(State.ASLEEP)
+            record.prober, record.probe_until = self._row + 1, now + (LOAD_SECONDS if loads else PROBE_SECONDS)
             self._write(slot, record)
         return True
 
@@ -294,7 +346,7 @@ class Health:
         if refused := self._shut(record, now):
             state, reason = refused.state, refused.reason
         elif record.trips:
-            state = State.PROBING
+            state = self._between(record)
         elif not record.seen_at:
             state = State.UNKNOWN
         else:
@@ -308,13 +360,16 @@ class Health:
         if not now < record.shut_until <= now + 2 * OPEN_SECONDS_AT_MOST:
             return None
         reason = _unpacked(record.reason)
-        kinds = {State.LOADING.value, State.OVERLOADED.value, State.MISCONFIGURED.value}
         kind, _, told = reason.partition(": ")
-        state = State(kind) if kind in kinds else State.OPEN
+        state = State(kind) if kind in _TOLD else State.OPEN
         return Refused(state, told or reason, record.shut_until)
 
+    def _between(self, record: Record) -> State:
+        """What an endpoint is that is neither shut nor well: its breaker is half open, or whoever looks wakes it."""
+        return State.LOADING if _unpacked(record.reason).startswith(State.ASLEEP) else State.PROBING
+
     def _probing(self, record: Record, now: float) -> bool:
-        if not record.prober or not now < record.probe_until <= now + 2 * PROBE_SECONDS:
+        if not record.prober or not now < record.probe_until <= now + 2 * LOAD_SECONDS:
             return False
         return record.prober == self._row + 1 or self._lives(record.prober - 1)
 
@@ -433,6 +488,12 @@ class _Locked:
 
 
 _COUNT = struct.Struct("<I")
+# The states whose name stands before the reason.
+_TOLD = {State.LOADING, State.OVERLOADED, State.MISCONFIGURED, State.DRAINING, State.ASLEEP}
+
+
+def _claimed_byte(what: str) -> int:
+    return _CLAIM_LOCK + int.from_bytes(hashlib.blake2b(what.encode(), digest_size=7).digest())
 
 
 def _new(name: str, model: str | None, key: bytes) -> Record:
@@ -463,7 +524,7 @@ def _learn(record: Record, effect: Effect, reason: str, now: float, busy: int, r
         record.failures += 1
         record.failed += 1
         record.failed_now += 1
-        record.reason = _packed(reason, 32)
+        record.reason = _packed(reason, REASON_BYTES)
         failed = record.failed_now + record.failed_before
         calls = failed + record.answered_now + record.answered_before
         often = calls >= CALLS_FOR_A_SHARE and failed >= FAILED_SHARE * calls
@@ -483,13 +544,18 @@ def _learn(record: Record, effect: Effect, reason: str, now: float, busy: int, r
         record.seen_at = now
         wait = min(LOADING_SECONDS * 2.0 ** min(record.waits - 1, 8), LOADING_SECONDS_AT_MOST)
         _shut(record, State.LOADING, reason, now + _jittered(wait))
+    elif effect is Effect.ASLEEP:
+        # Whoever looks next may wake it.
+        record.trips = max(1, record.trips)
+        record.seen_at = now
+        record.reason = _packed(f"{State.ASLEEP}: {reason}", REASON_BYTES)
     elif effect is Effect.MISCONFIGURED:
         record.failed += 1
         _shut(record, State.MISCONFIGURED, reason, now + MISCONFIGURED_SECONDS)
 
 
 def _shut(record: Record, state: State, reason: str, until: float) -> None:
-    record.reason = _packed(f"{state}: {reason}", 32)
+    record.reason = _packed(f"{state}: {reason}", REASON_BYTES)
     record.shut_until = max(record.shut_until, until)
 
 

@@ -102,14 +102,19 @@ class Fit:
 
 def fit(geometry: Geometry, budget_bytes: int, bandwidth: float) -> Fit:
     """What a budget of bytes, read at `bandwidth` bytes a second, makes of a model."""
-    overhead = max(OVERHEAD_BYTES, int(geometry.weights_bytes * OVERHEAD_SHARE))
-    left = budget_bytes - geometry.weights_bytes - overhead
+    buffers = overhead(geometry.weights_bytes)
+    left = budget_bytes - geometry.weights_bytes - buffers
     windows = {}
     for kind in CacheType:
         each = geometry.kv_bytes_per_token(kind, kind)
         tokens = max(0, left) // each if each else (geometry.window or 0) * (left >= 0)
         windows[kind] = min(tokens, geometry.window) if geometry.window else tokens
-    return Fit(geometry, budget_bytes, overhead, windows, bandwidth)
+    return Fit(geometry, budget_bytes, buffers, windows, bandwidth)
+
+
+def overhead(weights_bytes: int) -> int:
+    """The allowance in bytes for a server's buffers, beside weights and KV cache."""
+    return max(OVERHEAD_BYTES, int(weights_bytes * OVERHEAD_SHARE))
 
 
 def require_fit(planned: Fit, kind: CacheType, window: int) -> None:

@@ -5,11 +5,13 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any, cast
 
 from pydantic_core import from_json
 
 from cortex_pipelines.lanes.errors import (
+    Asleep,
     AttemptError,
     BadRequest,
     ContextOverflow,
@@ -44,8 +46,9 @@ _OVERFLOW = re.compile(
     re.IGNORECASE,
 )
 _OVERFLOW_PARAMETERS = ("input_tokens", "input_text")
-# llama.cpp's router says it with 400: "model 'x' not found", "model is not loaded".
-_NO_MODEL = re.compile(r"\bmodel\b.*(does not exist|not found|is not loaded)", re.IGNORECASE)
+# llama.cpp's router says both with 400: "model 'x' not found", and "model is not loaded" where it loads none by itself.
+_NO_MODEL = re.compile(r"\bmodel\b.*(does not exist|not found)", re.IGNORECASE)
+_UNLOADED = re.compile(r"\bmodel\b.*is not loaded", re.IGNORECASE)
 _NOT_READY = re.compile(r"loading model|generation is paused|not ready", re.IGNORECASE)
 # llama.cpp's router, of a model it was to load.
 _NOT_LOADED = re.compile(r"\bfailed to load\b", re.IGNORECASE)
@@ -59,11 +62,33 @@ _OPEN, _CLOSE = "<think>", "</think>"
 _BACKENDS = {"vllm": Backend.VLLM, "llamacpp": Backend.LLAMA_CPP}
 
 
+class Keeper(StrEnum):
+    """Who can be told to load a model and to let go of it, and in which words."""
+
+    VLLM = "vLLM's sleep mode"
+    LLAMA_ROUTER = "llama.cpp's router"
+    LLAMA_SWAP = "llama-swap"
+
+
+class Held(StrEnum):
+    """Whether a model is in memory."""
+
+    LOADED = "loaded"
+    LOADING = "loading"
+    UNLOADED = "unloaded"
+
+
+# In the router's words, and in llama-swap's.
+_HELD = {"loaded": Held.LOADED, "ready": Held.LOADED, "loading": Held.LOADING, "starting": Held.LOADING}
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
     """What a server says of itself: its models, the window of the one in question in tokens, its kind.
 
-    `identity` is what it says of the model; `slots` is how many requests it works on at once, where it says so.
+    `identity` is what it says of the model; `slots` is how many requests it works on at once, where it says so. Of a
+    server with a `keeper`, `held` says whether the model is in memory; `size` is what its weights take, in bytes, and
+    `arguments` what llama.cpp's router starts it with.
     """
 
     models: tuple[str, ...] = ()
@@ -72,6 +97,15 @@ class Served:
     identity: str = ""
     slots: int | None = None
     version: str | None = None
+    keeper: Keeper | None = None
+    held: Held | None = None
+    size: int | None = None
+    arguments: tuple[str, ...] = ()
+
+    def argument(self, name: str) -> str | None:
+        """The value of one of the `arguments`."""
+        at = self.arguments.index(name) + 1 if name in self.arguments else len(self.arguments)
+        return self.arguments[at] if at < len(self.arguments) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +220,50 @@ def served(body: bytes, model: str | None) -> Served:
     listed = _parsed(body)
     rows = _dicts(listed.get("data")) if isinstance(listed, dict) else []
     models = tuple(_string(row.get("id")) for row in rows)
-    chosen = next((row for row in rows if row.get("id") == model), rows[0] if rows else {})
+    named = next((row for row in rows if row.get("id") == model or model in _strings(row.get("aliases"))), None)
+    chosen = named or (rows[0] if rows else {})
     meta = chosen.get("meta")
     window = _count(chosen.get("max_model_len")) or (_count(meta.get("n_ctx")) if isinstance(meta, dict) else None)
+    status = chosen.get("status")
+    keeper, held = None, None
+    arguments: tuple[str, ...] = ()
+    # Of a model that is not there nobody can be told anything.
+    if isinstance(status, dict) and (named or not model):
+        arguments = _strings(status.get("args"))
+        keeper, held = Keeper.LLAMA_ROUTER, _HELD.get(_string(status.get("value")), Held.UNLOADED)
+        # What a router tells of a model that is not loaded is all that stays the same when it is.
+        meta = status.get("preset")
+    elif chosen.get("owned_by") == "llama-swap" and (named or not model):
+        keeper = Keeper.LLAMA_SWAP
     told = {"id": chosen.get("id"), "root": chosen.get("root"), "meta": meta}
-    return Served(models, window, _BACKENDS.get(_string(chosen.get("owned_by"))), json.dumps(told, sort_keys=True))
+    about = chosen.get("meta")
+    return Served(
+        models,
+        window,
+        _BACKENDS.get(_string(chosen.get("owned_by"))),
+        json.dumps(told, sort_keys=True),
+        keeper=keeper,
+        held=held,
+        size=_count(about.get("size")) if isinstance(about, dict) else None,
+        arguments=arguments,
+    )
+
+
+def sleeping(told: Served, body: bytes) -> Served:
+    """What vLLM's `/is_sleeping` adds."""
+    said = _parsed(body)
+    if not isinstance(said, dict) or not isinstance(said.get("is_sleeping"), bool):
+        return told
+    return replace(told, keeper=Keeper.VLLM, held=Held.UNLOADED if said["is_sleeping"] else Held.LOADED)
+
+
+def running(told: Served, model: str | None, body: bytes) -> Served:
+    """What llama-swap's `/running` adds: it lists the models that are in memory, or on their way."""
+    said = _parsed(body)
+    rows = _dicts(said.get("running")) if isinstance(said, dict) else []
+    name = model or next(iter(told.models), None)
+    state = next((_string(row.get("state")) for row in rows if row.get("model") == name), "stopped")
+    return replace(told, held=_HELD.get(state, Held.UNLOADED))
 
 
 def props(told: Served, body: bytes) -> Served:
@@ -283,6 +356,8 @@ def refusal(status: int, body: bytes, retry_after: float | None = None) -> Attem
         return ContextOverflow(told)
     if status in (401, 403):
         return Unauthorised(told)
+    if status == 400 and _UNLOADED.search(words):
+        return Asleep(told)
     if status in (400, 404) and (_NO_MODEL.search(words) or about.get("type") == "NotFoundError"):
         return ModelNotFound(told)
     if status in (408, 504):
@@ -316,6 +391,10 @@ def _status(event: Mapping[str, Any]) -> int:
 
 def _dicts(value: object) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _strings(value: object) -> tuple[str, ...]:
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
 
 
 def _string(value: object) -> str:

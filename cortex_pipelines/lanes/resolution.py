@@ -31,6 +31,8 @@ class Origin:
 class Endpoint:
     """One model at one server. `url` is without `/v1`; where it is empty, the GGUF `model_path` is meant.
 
+    Beside a URL `model_path` says where the model's files lie, so that what it takes in memory can be computed.
+
     `model` None is whatever the server serves, `backend` None is to be detected.
     """
 
@@ -92,7 +94,8 @@ def _own(settings: "Settings", lane: Lane, serving: Lane) -> Resolved | None:
     own, shared = f"ARGOS_LANE_{serving}", "ARGOS_LLM"
     usual = USUAL_BACKENDS.get(serving)
     if settings.value(f"{own}_URL"):
-        return _resolved(settings, lane, serving, _named(own), usual)
+        names = _named(own) | {"model_path": f"{own}_MODEL_PATH"}
+        return _resolved(settings, lane, serving, names, usual)
     if settings.value(f"{own}_MODEL_PATH"):
         names = {part: f"{own}_{part.upper()}" for part in ("model_path", "model", "backend")}
         return _resolved(settings, lane, serving, names, Backend.EMBEDDED)

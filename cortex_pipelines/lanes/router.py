@@ -14,11 +14,13 @@ from typing_extensions import TypeVar
 
 from cortex_pipelines.lanes.cache import Cache, key_of
 from cortex_pipelines.lanes.errors import (
+    Asleep,
     AttemptError,
     ContextOverflow,
     EmptyAnswer,
     LaneError,
     LaneFailed,
+    LoadFailed,
     Loading,
     ModelNotFound,
     Overloaded,
@@ -28,7 +30,7 @@ from cortex_pipelines.lanes.errors import (
 )
 from cortex_pipelines.lanes.health import Effect, Health, Refused, State, health_at
 from cortex_pipelines.lanes.records import Records
-from cortex_pipelines.lanes.replies import Reply, Served, embedded, reranked
+from cortex_pipelines.lanes.replies import Held, Reply, Served, embedded, reranked
 from cortex_pipelines.lanes.resolution import Endpoint, Resolved, chain, resolve
 from cortex_pipelines.lanes.tracing import trace_call
 from cortex_pipelines.lanes.waiting import BATCH_HANDICAP_SECONDS, Looked, Waiting
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from cortex_pipelines.lanes.client import Client
+    from cortex_pipelines.lanes.residency import Residency
     from cortex_pipelines.settings import Settings
 
 TIMEOUT_SECONDS = 600.0
@@ -200,6 +203,19 @@ class Lanes:
         """Whether any lane has an endpoint."""
         return any(chain(self._settings, lane) for lane in Lane)
 
+    def with_settings(self, settings: "Settings") -> "Lanes":
+        """The same lanes with other settings; what their calls take is counted together."""
+        other = Lanes(settings, self._limits, self._transport)
+        other.records = self.records
+        return other
+
+    @property
+    def residency(self) -> "Residency":
+        """Which models are in memory, where their servers can be told."""
+        from cortex_pipelines.lanes.residency import Residency
+
+        return Residency(self, self._settings)
+
     @property
     def health(self) -> Health:
         """What is known of the endpoints, by all processes of this machine."""
@@ -219,6 +235,13 @@ class Lanes:
         if told.version is None and (real.backend or told.backend) is Backend.VLLM:
             told = replace(told, version=await client.version(real, self._limits.connect))
         return told
+
+    async def tell(self, endpoint: Endpoint, served: Served, *, load: bool, seconds: float) -> None:
+        """Tell the keeper of an endpoint's model to load it or to let go of it; see `residency`."""
+        assert served.keeper is not None
+        model = endpoint.model or next(iter(served.models), "")
+        self._served.pop((endpoint.name, endpoint.model), None)
+        await self._connected().tell(endpoint, served.keeper, model, load, seconds)
 
     async def one_token(self, endpoint: Endpoint) -> None:
         """Ask an endpoint for one token; raises an `AttemptError` where it gives none."""
@@ -472,20 +495,22 @@ class Lanes:
         endpoint = candidate.endpoint
         known = self._served.get((endpoint.name, endpoint.model))
         refused = self.health.enter(endpoint.name, endpoint.model, known[1].slots if known else None)
-        if refused and refused.state is State.PROBING and self.health.probe(endpoint.name, endpoint.model):
+        suspect = refused and refused.state in (State.PROBING, State.LOADING)
+        if suspect and self.health.probe(endpoint.name, endpoint.model):
             task = asyncio.get_running_loop().create_task(self._probe(endpoint))
             self._probes.add(task)
             task.add_done_callback(self._probes.discard)
         return refused
 
     async def _probe(self, endpoint: Endpoint) -> None:
-        """Whether an endpoint whose breaker is half open gives one token again."""
+        """Whether an endpoint whose breaker is half open gives one token again; a model that sleeps is woken."""
         effect, reason = Effect.NOTHING, ""
         try:
-            await self.one_token(endpoint)
+            if not endpoint.url or not await self.residency.load(endpoint):
+                await self.one_token(endpoint)
             effect = Effect.ANSWERED
         except AttemptError as error:
-            effect, reason = error.effect, error.kind
+            effect, reason = error.effect, str(error) if isinstance(error, (Asleep, LoadFailed)) else error.kind
         finally:
             self.health.probed(endpoint.name, endpoint.model, effect, reason)
             self._waiting.wake_all()
@@ -536,10 +561,13 @@ class Lanes:
         )
 
     def _learn(self, call: _Call, chosen: _Candidate, error: AttemptError, began: float) -> None:
+        if isinstance(error, (ContextOverflow, ModelNotFound, TimedOut, Loading, Asleep)):
+            # It is another one than it was, or sleeps.
+            self._served.pop((chosen.endpoint.name, chosen.endpoint.model), None)
         call.attempts.append(_recorded(chosen, error.kind, str(error), began))
-        if not isinstance(error, (Overloaded, Loading)):
+        if not isinstance(error, (Overloaded, Loading, Asleep)):
             call.spent += 1
-        if isinstance(error, Loading):
+        if isinstance(error, (Loading, Asleep)):
             # It was not tried yet; when to look again is known of its health.
             chosen.tries -= 1
             return
@@ -554,8 +582,6 @@ class Lanes:
                 if candidate.endpoint.name == chosen.endpoint.name and candidate is not chosen:
                     candidate.tries, candidate.not_before = candidate.tries + 1, chosen.not_before
                     candidate.done = candidate.done or chosen.done
-        if isinstance(error, (ContextOverflow, ModelNotFound)):
-            self._served.pop((chosen.endpoint.name, chosen.endpoint.model), None)
 
     def _note_passed(self, call: _Call, chosen: _Candidate) -> None:
         """Put those into the trail that were passed by because they are shut."""
@@ -678,7 +704,7 @@ class Lanes:
         return int(request.size * rate) + MESSAGE_TOKENS * len(request.messages)
 
     async def _serving(self, client: "Client", endpoint: Endpoint, real: Endpoint, seconds: float) -> Served:
-        """What the server says of itself, asked at most once a minute."""
+        """What the server says of itself, asked at most once a minute; raises where its model is not in memory."""
         key, now = (endpoint.name, endpoint.model), time.time()
         known = self._served.get(key)
         if known is None or now - known[0] > SERVED_SECONDS:
@@ -686,6 +712,8 @@ class Lanes:
             if told is None:
                 return Served()
             self._alive(endpoint)
+            if told.held not in (None, Held.LOADED):
+                raise (Loading if told.held is Held.LOADING else Asleep)(f"its model is {told.held}")
             known = self._served[key] = now, told
         return known[1]
 

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from cortex_pipelines.cli import main
 from tests.servers.faults import Answer, nobody, serving
+from tests.servers.keepers import Router
 
 
 @pytest.fixture
@@ -133,3 +134,16 @@ def test_a_plan_says_what_fits_and_refuses_what_does_not(cortex, tiny_model):
     for wrong in (["plan"], ["plan", "missing.gguf"], ["plan", path, "--budget", "plenty"]):
         told = cortex(*wrong)
         assert (told.exit_code, len(told.stderr.splitlines())) == (2, 1)
+
+
+def test_a_model_is_loaded_and_let_go_by_hand_and_the_doctor_leaves_it_as_it_is(cortex):
+    keeper = Router(["m"])
+    with serving(keeper=keeper) as server:
+        variables = {"ARGOS_LANE_CODER_URL": server.url, "ARGOS_LANE_CODER_MODEL": "m"}
+        told = cortex("doctor", **variables)
+        assert (told.exit_code, keeper.commands) == (0, [])
+        assert "not in memory; kept by llama.cpp's router" in told.stdout
+        assert cortex("load", "coder", **variables).stdout == f"m at {server.url}: loaded\n"
+        assert json.loads(cortex("load", "coder", "--json", **variables).stdout)["changed"] is False
+        assert cortex("unload", "coder", **variables).stdout == f"m at {server.url}: let go\n"
+    assert keeper.commands == ["load m", "unload m"]

@@ -180,7 +180,7 @@ def test_leases_and_limits_hold_whatever_happens(steps):
 def test_a_page_that_is_broken_or_cannot_be_had_is_no_failure(tmp_path):
     (tmp_path / "file").write_text("in the way")
     (tmp_path / "other").write_bytes(b"x" * 100_000)
-    (tmp_path / "cut").write_bytes(b"cortex lanes 1\n")
+    (tmp_path / "cut").write_bytes(b"cortex lanes 2\n")
     for name in ("file/health", "other", "cut"):
         health = Health(tmp_path / name)
         for _ in range(3):

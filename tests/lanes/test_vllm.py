@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from cortex_pipelines.cli import main
 from cortex_pipelines.lanes import LaneFailed, Limits, Request
+from cortex_pipelines.lanes.client import run
 from cortex_pipelines.lanes.replies import refusal
 from cortex_pipelines.names import Lane
 from tests.servers import vllm
@@ -78,20 +79,29 @@ def test_more_calls_than_its_queue_holds_are_all_answered(lanes, url):
     assert status.in_flight == 0
 
 
-def test_a_server_that_sleeps_hangs_and_is_passed_by_until_it_wakes(lanes, url, monkeypatch):
-    monkeypatch.setattr("cortex_pipelines.lanes.health.OPEN_SECONDS", 1.0)
+def test_a_server_that_sleeps_hangs_although_it_is_healthy_and_a_call_wakes_it(lanes, url):
     ours = lanes(Limits(connect=2, first=0.7, stall=0.7), ARGOS_LANE_CODER_URL=url)
     httpx.post(f"{url}/sleep?level=1", timeout=30).raise_for_status()
     try:
         assert httpx.get(f"{url}/health").status_code == 200
-        for _ in range(3):
-            with pytest.raises(LaneFailed, match="timeout"):
-                ours.complete(Lane.CODER, HELLO, max_tokens=50, patience=0.1)
-        with pytest.raises(LaneFailed, match="not asked: open after timeout"):
-            ours.complete(Lane.CODER, HELLO, max_tokens=50, patience=0.1)
+        with pytest.raises(httpx.ReadTimeout):
+            body = {"model": "tiny", "messages": HELLO, "max_tokens": 5}
+            httpx.post(f"{url}/v1/chat/completions", json=body, timeout=1)
+        done = ours.complete(Lane.CODER, HELLO, max_tokens=450, temperature=0.7, timeout=60)
     finally:
         httpx.post(f"{url}/wake_up", timeout=30).raise_for_status()
-    assert ours.complete(Lane.CODER, HELLO, max_tokens=450, temperature=0.7, timeout=60).text
+    assert done.text
+    assert done.attempts[0].outcome == "asleep"
+
+
+def test_it_is_let_go_of_and_woken(lanes, url):
+    ours = lanes(ARGOS_LANE_CODER_URL=url)
+    endpoint = ours.resolve(Lane.CODER).endpoints[0]
+    assert run(ours.residency.unload(endpoint))
+    assert httpx.get(f"{url}/is_sleeping").json() == {"is_sleeping": True}
+    assert not run(ours.residency.unload(endpoint))
+    assert run(ours.residency.prewarm([Lane.CODER])) == {Lane.CODER: "loaded"}
+    assert httpx.get(f"{url}/is_sleeping").json() == {"is_sleeping": False}
 
 
 def test_the_doctor_knows_it(url, tmp_path, monkeypatch):

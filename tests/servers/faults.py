@@ -7,7 +7,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.servers.keepers import Keeper
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class ModelServer:
     idle_seconds: float = 5.0
     requests_each: int = 1_000_000
     posts: dict[str, bytes] = field(default_factory=dict)
+    keeper: "Keeper | None" = None
     url: str = ""
     asked: list[dict[str, Any]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
@@ -81,7 +85,10 @@ class ModelServer:
                 body = await reader.readexactly(length)
                 self.paths.append(path.decode())
                 last = served == self.requests_each - 1
-                if path.decode() in self.posts:
+                if self.keeper and (told := self.keeper.answer(method.decode(), path.decode(), body)):
+                    _send(writer, *told)
+                    await writer.drain()
+                elif path.decode() in self.posts:
                     self.asked.append(json.loads(body))
                     _send(writer, 200, self.posts[path.decode()])
                     await writer.drain()
@@ -121,6 +128,9 @@ class ModelServer:
     ) -> bool:
         if answer.delay and not await self._wait(answer.delay, gone):
             return False
+        while self.keeper and self.keeper.hangs:
+            if not await self._wait(0.02, gone):
+                return False
         if answer.reset == "before":
             return _reset(writer)
         if answer.raw is not None:

@@ -44,7 +44,7 @@ REFUSALS = [
     ("llama.cpp", 500, _llama("Cannot use both json_schema and grammar", "server_error", 500), "bad request"),
     ("llama.cpp", 400, _llama("Unable to generate parser for this template. Automatic parser generation failed: JSON schema error at #: unrecognized type objekt", "invalid_request_error", 400), "bad request"),
     ("llama.cpp router", 400, _llama("model 'x' not found", "invalid_request_error", 400), "model not found"),
-    ("llama.cpp router", 400, _llama("model is not loaded", "invalid_request_error", 400), "model not found"),
+    ("llama.cpp router", 400, _llama("model is not loaded", "invalid_request_error", 400), "asleep"),
     ("llama.cpp router", 500, _llama("model limit reached, try again later", "server_error", 500), "overloaded"),
     ("llama.cpp router", 500, _llama("model name=x failed to load", "server_error", 500), "load failed"),
     ("llama.cpp router", 500, _llama("proxy error: Could not establish connection", "server_error", 500), "server error"),
