@@ -66,6 +66,14 @@ def _header(key: SecretStr) -> SecretStr:
     return key
 
 
+def _board(url: SecretStr) -> SecretStr:
+    """Redis's address may hold a password."""
+    told = url.get_secret_value()
+    if told != "dagster" and not (told.startswith(("redis://", "rediss://")) and urlsplit(told).hostname):
+        raise ValueError("should be redis://HOST:PORT/NUMBER, or dagster")
+    return url
+
+
 def _store(uri: str) -> str:
     if "://" in uri and not uri.startswith("s3://"):
         raise ValueError("should be a folder or s3://BUCKET/PREFIX")
@@ -144,6 +152,7 @@ class Settings(BaseSettings):
     executor: Annotated[Literal["in_process", "multiprocess", "docker", "k8s"], BeforeValidator(_lower)] = "in_process"
     lane_cache: Annotated[CacheMode, BeforeValidator(_lower)] = CacheMode.WRITE
     lane_cache_bytes: ByteSize = ByteSize(256 * 2**20)
+    lane_board: Annotated[SecretStr, AfterValidator(_board)] | None = None
     model_memory: ByteSize | None = None
     model_hosts: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()
     burst_model: str | None = None
@@ -183,7 +192,7 @@ class Settings(BaseSettings):
 def _variables() -> dict[str, tuple[Any, ...]]:
     """Each variable's name and the path of its value in `Settings`."""
     flat = ["inbox", "store", "reports", "state", "projects", "deep_ingest_bytes", "executor"]
-    flat += ["lane_cache", "lane_cache_bytes", "model_memory", "model_hosts", "burst_model"]
+    flat += ["lane_cache", "lane_cache_bytes", "lane_board", "model_memory", "model_hosts", "burst_model"]
     names: dict[str, tuple[Any, ...]] = {f"CORTEX_{name.upper()}": (name,) for name in flat}
     for lane in Lane:
         names |= {f"ARGOS_LANE_{lane}_{part.upper()}": ("lanes", lane, part) for part in LaneSettings.model_fields}

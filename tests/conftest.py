@@ -15,16 +15,17 @@ pytest_plugins = ["tests.servers.fixtures"]
 ROOT = Path(__file__).parent.parent
 
 
-# What a marker's tests need that is too large to be installed for every run: the variable that names it, and the words.
+# What the tests of a marker need, whether it is there, and the words where it is not.
 NEEDED = {
-    "vllm": ("VLLM_PYTHON", "a real vLLM: VLLM_PYTHON names no Python that has it"),
-    "router": ("LLAMA_SERVER", "a real llama.cpp router: LLAMA_SERVER names no llama-server"),
+    "vllm": (os.environ.get("VLLM_PYTHON"), "a real vLLM: VLLM_PYTHON names no Python that has it (docs/lanes.md)"),
+    "router": (os.environ.get("LLAMA_SERVER"), "a real llama.cpp router: LLAMA_SERVER names none (docs/lanes.md)"),
+    "redis": (shutil.which("redis-server"), "a real Redis: redis-server is not installed"),
 }
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what needs a server that is not there."""
-    missing = [marker for marker, (variable, _) in NEEDED.items() if not os.environ.get(variable)]
+    missing = [marker for marker, (there, _) in NEEDED.items() if not there]
     without = [item for item in items if any(item.get_closest_marker(marker) for marker in missing)]
     config.hook.pytest_deselected(items=without)
     items[:] = [item for item in items if item not in without]
@@ -32,11 +33,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say it."""
-    told = [words for variable, words in NEEDED.values() if not os.environ.get(variable)]
+    told = [words for there, words in NEEDED.values() if not there]
     if told:
         terminalreporter.section("LEFT OUT")
     for words in told:
-        terminalreporter.line(f"the tests against {words} (docs/lanes.md)")
+        terminalreporter.line(f"the tests against {words}")
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,7 @@ VALUES = {
     "CORTEX_EXECUTOR": "multiprocess",
     "CORTEX_LANE_CACHE": "refresh",
     "CORTEX_LANE_CACHE_BYTES": "1000000",
+    "CORTEX_LANE_BOARD": "redis://box:6379/0",
     "CORTEX_MODEL_MEMORY": "100GB",
     "CORTEX_MODEL_HOSTS": "vllm,llamacpp",
     "CORTEX_BURST_MODEL": "reader-wide",

@@ -35,6 +35,11 @@ class Cache:
         """Whether answers are read or kept at all."""
         return not self._failed
 
+    @property
+    def shares(self) -> bool:
+        """Whether an answer that one process keeps is read by another."""
+        return not self._failed and self._mode is CacheMode.WRITE
+
     def get(self, key: str) -> Reply | None:
         """The answer to the same request by the same model; None where there is none, or none is wanted."""
         if self._mode not in (CacheMode.READ, CacheMode.WRITE):

@@ -13,7 +13,7 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -129,9 +129,10 @@ class Record:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     seconds: float = 0.0
+    changed_at: float = 0.0
 
 
-_LAYOUT = struct.Struct("<16s120s120s96sIIIdIddIIIIddddQQQQQQd")
+_LAYOUT = struct.Struct("<16s120s120s96sIIIdIddIIIIddddQQQQQQdd")
 _VALUES = attrgetter(*(field.name for field in fields(Record)))
 
 
@@ -142,6 +143,19 @@ class Refused:
     state: State
     reason: str
     until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """What machines tell each other of an endpoint: how often it opened since it was well, until when, why, and when.
+
+    Times are in seconds of the system's clock, which machines are taken to agree on.
+    """
+
+    trips: int
+    shut_until: float
+    reason: str
+    changed_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,21 +299,28 @@ class Health:
             if self.file is not None:
                 fcntl.lockf(self.file, fcntl.LOCK_UN, 1, byte)
 
-    def probed(self, name: str, model: str | None, effect: Effect, reason: str = "") -> None:
-        """The end of a probe whose lease `probe` gave: the breaker closes or opens for longer."""
+    def probed(self, name: str, model: str | None, effect: Effect, reason: str = "", wait: float = 0.0) -> None:
+        """The end of a probe whose lease `probe` gave: the breaker closes or opens for longer.
+
+        With `NOTHING` it stays as it was, and is looked at again after `wait` seconds.
+        """
         with self._locked():
             now = self.clock()
             slot = self._slot(name, model)
             record = self._read(slot)
             record.prober, record.probe_until = 0, 0.0
             if effect in (Effect.ANSWERED, Effect.WELL):
+                if record.trips:
+                    record.changed_at = now
                 record.failures = record.trips = record.waits = 0
                 record.shut_until, record.reason, record.seen_at = 0.0, b"", now
             elif effect is Effect.ASLEEP:
                 record.trips = max(1, record.trips)
                 record.reason = _packed(f"{State.ASLEEP}: {reason}", REASON_BYTES)
                 record.shut_until = now + ASIDE_SECONDS
-            elif effect is not Effect.NOTHING:
+            elif effect is Effect.NOTHING:
+                record.shut_until = max(record.shut_until, now + wait)
+            else:
                 record.failures += 1
                 record.reason = _packed(reason, REASON_BYTES)
                 _trip(record, now)
@@ -317,6 +338,44 @@ class Health:
             record.prober, record.probe_until = self._row + 1, now + (LOAD_SECONDS if loads else PROBE_SECONDS)
             self._write(slot, record)
         return True
+
+    def breakers(self) -> dict[str, Breaker]:
+        """The breakers that have opened or closed on this machine, by a digest of their endpoints."""
+        found = {}
+        with self._locked():
+            for slot in range(ENDPOINTS):
+                if self._key(slot) == bytes(16):
+                    continue
+                record = self._read(slot)
+                reason = _unpacked(record.reason)
+                # A key that is refused here, a full queue or a model on its way is no other machine's business.
+                if record.changed_at and reason.partition(": ")[0] not in _TOLD:
+                    told = Breaker(record.trips, record.shut_until, reason, record.changed_at)
+                    found[record.key.hex()] = told
+        return found
+
+    def adopt(self, told: Mapping[str, Breaker]) -> None:
+        """Take over the breakers that changed later than ours, of endpoints that this machine has met."""
+        with self._locked():
+            now = self.clock()
+            for slot in range(ENDPOINTS):
+                breaker = told.get(self._key(slot).hex())
+                record = self._read(slot) if breaker else None
+                # What is of the future comes from a clock that is wrong.
+                if breaker and record and record.changed_at < breaker.changed_at <= now + OPEN_SECONDS:
+                    record.trips, record.shut_until = breaker.trips, breaker.shut_until
+                    record.changed_at, record.reason = breaker.changed_at, _packed(breaker.reason, REASON_BYTES)
+                    record.failures, record.seen_at = 0, record.seen_at or now
+                    self._write(slot, record)
+
+    def known(self) -> list[str]:
+        """The digests of the endpoints that any process of this machine has met."""
+        with self._locked():
+            return [key.hex() for slot in range(ENDPOINTS) if (key := self._key(slot)) != bytes(16)]
+
+    def key(self, name: str, model: str | None) -> str:
+        """The digest that names an endpoint among machines."""
+        return _digest(name, model).hex()
 
     def status(self, name: str, model: str | None = None, cap: int | None = None) -> Status:
         """How an endpoint stands; nothing is changed."""
@@ -427,8 +486,7 @@ class Health:
     def _find(self, name: str, model: str | None) -> int | None:
         key = self._keys.get((name, model))
         if key is None:
-            key = hashlib.blake2b(f"{name}\n{model or ''}".encode(), digest_size=16).digest()
-            self._keys[name, model] = key
+            key = self._keys[name, model] = _digest(name, model)
         slot = self._slots.get(key)
         if slot is None or self._key(slot) != key:
             slot = next((slot for slot in range(ENDPOINTS) if self._key(slot) == key), None)
@@ -490,6 +548,10 @@ class _Locked:
 _COUNT = struct.Struct("<I")
 # The states whose name stands before the reason.
 _TOLD = {State.LOADING, State.OVERLOADED, State.MISCONFIGURED, State.DRAINING, State.ASLEEP}
+
+
+def _digest(name: str, model: str | None) -> bytes:
+    return hashlib.blake2b(f"{name}\n{model or ''}".encode(), digest_size=16).digest()
 
 
 def _claimed_byte(what: str) -> int:
@@ -562,6 +624,7 @@ def _shut(record: Record, state: State, reason: str, until: float) -> None:
 def _trip(record: Record, now: float) -> None:
     wait = min(OPEN_SECONDS * 2.0 ** min(record.trips, 8), OPEN_SECONDS_AT_MOST / (1 + JITTER))
     record.trips += 1
+    record.changed_at = now
     record.shut_until = now + _jittered(wait)
     record.answered_before = record.failed_before = record.answered_now = record.failed_now = 0
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import httpx
     from pydantic import BaseModel
 
+    from cortex_pipelines.lanes.board import Board, Exchange
     from cortex_pipelines.lanes.client import Client
     from cortex_pipelines.lanes.residency import Residency
     from cortex_pipelines.settings import Settings
@@ -66,6 +67,11 @@ MESSAGE_TOKENS = 8
 READ_TOKENS_PER_SECOND = 100
 # A probe of a breaker that is half open: one token, in the time that a slow server needs for it.
 PROBE_SECONDS = 15.0
+
+# How long to wait for a probe of another machine before asking again what came of it.
+ELSEWHERE_SECONDS = 1.0
+# How long to wait for an equal request of another process before looking again.
+FLIGHT_SECONDS = 0.05
 
 # A server embeds a request at once: what it holds meanwhile stays small.
 EMBEDDED_BYTES = 32 * 2**10
@@ -177,14 +183,21 @@ class Lanes:
     """The lanes of a team. Nothing is connected, nor any client imported, before a lane is called.
 
     `transport` is what HTTP goes through, of httpx's kind; without one, connections that are kept (transport.py).
+    `board` is where machines tell each other of endpoints; without one, Redis where `CORTEX_LANE_BOARD` names it.
     """
 
     def __init__(
-        self, settings: "Settings", limits: Limits = Limits(), transport: "httpx.AsyncBaseTransport | None" = None
+        self,
+        settings: "Settings",
+        limits: Limits = Limits(),
+        transport: "httpx.AsyncBaseTransport | None" = None,
+        board: "Board | None" = None,
     ) -> None:
         self._settings = settings
         self._limits = limits
         self._transport = transport
+        self._board = board
+        self._exchange: Exchange | None = None
         self._client: Client | None = None
         self._process = 0
         self._waiting = Waiting()
@@ -205,9 +218,15 @@ class Lanes:
 
     def with_settings(self, settings: "Settings") -> "Lanes":
         """The same lanes with other settings; what their calls take is counted together."""
-        other = Lanes(settings, self._limits, self._transport)
+        other = Lanes(settings, self._limits, self._transport, self._board)
         other.records = self.records
         return other
+
+    async def share(self, board: "Board | None" = None) -> None:
+        """Exchange with the other machines now, where there is a board: `board`, if these lanes had none."""
+        self._board = self._board or board
+        if talk := self._talk():
+            await talk.exchange()
 
     @property
     def residency(self) -> "Residency":
@@ -423,6 +442,7 @@ class Lanes:
         candidates = self._candidates(lane)
         if not candidates:
             self.resolve(lane)
+        talk = self._talk()
         now = time.time()
         order = now + BATCH_HANDICAP_SECONDS if batch else now
         call = _Call(lane, size, work, now, now + timeout, order, candidates)
@@ -432,6 +452,9 @@ class Lanes:
                 completion = await self._somewhere(call, timeout if patience is None else patience)
         except TimeoutError:
             completion = None
+        if talk and (completion is None or len(call.attempts) > 1):
+            # Something failed that others may want to know.
+            talk.look()
         trace_call(lane, call.attempts, completion, now)
         if completion is None:
             self.records.failed(lane, call.attempts, time.time() - now)
@@ -505,6 +528,10 @@ class Lanes:
     async def _probe(self, endpoint: Endpoint) -> None:
         """Whether an endpoint whose breaker is half open gives one token again; a model that sleeps is woken."""
         effect, reason = Effect.NOTHING, ""
+        talk, key = self._talk(), self.health.key(endpoint.name, endpoint.model)
+        if talk and not await talk.may_probe(key):
+            self.health.probed(endpoint.name, endpoint.model, effect, wait=ELSEWHERE_SECONDS)
+            return
         try:
             if not endpoint.url or not await self.residency.load(endpoint):
                 await self.one_token(endpoint)
@@ -514,6 +541,8 @@ class Lanes:
         finally:
             self.health.probed(endpoint.name, endpoint.model, effect, reason)
             self._waiting.wake_all()
+            if talk:
+                await talk.probed(key)
 
     async def _attempt(self, call: _Call, chosen: _Candidate) -> "Completion[Any] | None":
         """One attempt at a candidate where the call has a place, which is given back; None where it failed."""
@@ -660,7 +689,10 @@ class Lanes:
             self.health.alive(endpoint.name, endpoint.model)
 
     async def _cached(self, key: str | None, ask: Callable[[], Awaitable[Reply]]) -> tuple[Reply, bool]:
-        """What `ask` gives, or gave before; of equal requests at the same time one is asked and the others wait."""
+        """What `ask` gives, or gave before; of equal requests at the same time one is asked and the others wait.
+
+        Those of other processes of the machine too, where answers are read and kept.
+        """
         if key is None:
             return await ask(), False
         if (known := self._cache.get(key)) is not None:
@@ -671,12 +703,20 @@ class Lanes:
             # The one that was under way failed: this one asks for itself.
             return await ask(), False
         flight = self._flights[key] = asyncio.get_running_loop().create_future()
-        reply = None
+        reply, claimed = None, False
         try:
+            if self._cache.shares:
+                while not (claimed := self.health.claim(key)):
+                    await asyncio.sleep(FLIGHT_SECONDS)
+                # Whoever had it may have answered it.
+                if (reply := self._cache.get(key)) is not None:
+                    return reply, True
             reply = await ask()
             self._cache.put(key, reply)
             return reply, False
         finally:
+            if claimed:
+                self.health.release(key)
             del self._flights[key]
             flight.set_result(reply)
 
@@ -687,6 +727,19 @@ class Lanes:
         from cortex_pipelines.lanes.embedded import serve
 
         return await asyncio.to_thread(serve, endpoint.model_path, endpoint.model, self._settings.llama_cpp)
+
+    def _talk(self) -> "Exchange | None":
+        """What other machines know of endpoints, where they tell each other; looked at in the background."""
+        if self._exchange is None and (self._board or self._settings.lane_board):
+            from cortex_pipelines.lanes.board import Exchange, redis_board
+
+            url = self._settings.lane_board.get_secret_value() if self._settings.lane_board else ""
+            # Dagster's instance is handed in by whoever has it.
+            if board := self._board or (redis_board(url) if url != "dagster" else None):
+                self._exchange = Exchange(board, self.health)
+        if self._exchange is not None:
+            self._exchange.look()
+        return self._exchange
 
     def _connected(self) -> "Client":
         if self._client is None or self._process != os.getpid():

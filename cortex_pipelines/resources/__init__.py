@@ -6,6 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from cortex_pipelines.lanes import Lanes
+from cortex_pipelines.resources.lane_board import lane_board
 from cortex_pipelines.settings import Settings, load_settings
 from cortex_pipelines.stairs import Work
 from cortex_pipelines.store import ProjectStore
@@ -41,9 +42,9 @@ class LanesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     settings: dg.ResourceDependency[SettingsResource]
 
-    def open(self) -> Lanes | None:
-        """The lanes, if there are any."""
-        lanes = Lanes(self.settings.value)
+    def open(self, instance: dg.DagsterInstance) -> Lanes | None:
+        """The lanes, if there are any; `instance` is what machines tell each other through, where that is set."""
+        lanes = Lanes(self.settings.value, board=lane_board(self.settings.value, instance))
         return lanes if lanes.configured else None
 
 
@@ -62,4 +63,6 @@ def work_for(context: dg.OpExecutionContext, force: bool = False) -> Work:
     given = context.resources
     project = context.partition_key
     quiet = QUIET_TAG in context.run_tags
-    return Work(project, given.settings.value, given.store.open(project), given.lanes.open(), force, quiet)
+    return Work(
+        project, given.settings.value, given.store.open(project), given.lanes.open(context.instance), force, quiet
+    )

@@ -10,6 +10,7 @@ from cortex_pipelines.lanes import Lanes
 from cortex_pipelines.lanes.doctor import Examined, examine
 from cortex_pipelines.lanes.health import State
 from cortex_pipelines.names import Lane
+from cortex_pipelines.resources.lane_board import DagsterBoard, lane_board
 from cortex_pipelines.settings import Settings
 
 LOOK_SECONDS = 60
@@ -47,7 +48,7 @@ def lane_watch(settings: Settings) -> LaneWatch:
     )
     def lane_health(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         before: dict[str, str] = json.loads(context.cursor or "{}")
-        seen = _by_lane(lanes)
+        seen = _by_lane(lanes, lane_board(settings, context.instance))
         now = {lane: _told(endpoints) for lane, endpoints in seen.items()}
         changed = [lane for lane in Lane if before.get(lane) != now[lane]]
         if not changed:
@@ -82,9 +83,10 @@ def _evaluation(key: dg.AssetKey, endpoints: Sequence[Examined]) -> dg.AssetChec
     )
 
 
-def _by_lane(lanes: Lanes) -> Mapping[Lane, list[Examined]]:
+def _by_lane(lanes: Lanes, board: DagsterBoard | None = None) -> Mapping[Lane, list[Examined]]:
     from cortex_pipelines.lanes.client import run
 
+    run(lanes.share(board))
     examined = run(examine(lanes, tokens=False))
     return {lane: [one for one in examined if lane in one.lanes] for lane in Lane}
 

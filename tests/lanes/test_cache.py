@@ -1,5 +1,11 @@
 """Answers that were given before: what names them, the modes, a bounded file, one flight for equal requests."""
 
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 
 from cortex_pipelines.lanes import LaneFailed, Request
@@ -108,3 +114,39 @@ def test_keys_differ_in_whatever_differs():
     }
     assert len(keys) == 6
     assert key_of(dict(reversed(one.items())), "model", "") == key_of(one, "model", "")
+
+
+ASK = """
+import json, sys
+from cortex_pipelines.lanes import Lanes
+from cortex_pipelines.names import Lane
+from cortex_pipelines.settings import load_settings
+lanes = Lanes(load_settings({"ARGOS_LANE_CODER_URL": sys.argv[2], "CORTEX_STATE": sys.argv[1]}, env_file=None))
+print("ready", flush=True)
+sys.stdin.readline()
+done = lanes.complete(Lane.CODER, [{"role": "user", "content": "x"}], max_tokens=5)
+print(json.dumps([done.text, done.cached]))
+"""
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("killed", [False, True])
+def test_equal_requests_of_several_processes_are_asked_once_also_when_the_first_is_killed(tmp_path, killed):
+    with serving(Answer(delay=1.0)) as server:
+        command = [sys.executable, "-c", ASK, str(tmp_path), server.url]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        running = [subprocess.Popen(command, cwd=Path(__file__).parents[2], text=True, **pipes) for _ in range(4)]
+        for process in running:
+            assert process.stdout.readline() == "ready\n"
+        first, *others = running
+        first.stdin.write("\n")
+        first.stdin.flush()
+        while not server.asked:
+            time.sleep(0.01)
+        if killed:
+            first.kill()
+        told = [json.loads(process.communicate("\n", timeout=60)[0]) for process in others]
+        first.communicate(timeout=60)
+        assert [text for text, _ in told] == ["The answer."] * 3
+        assert sum(not cached for _, cached in told) == killed
+        assert len(server.asked) == 1 + killed
