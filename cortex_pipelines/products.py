@@ -14,7 +14,8 @@ from cortex_pipelines.codebase.analyses import CODE_ANALYSES
 from cortex_pipelines.ingest.documents import DOCUMENTS
 from cortex_pipelines.ingest.repositories import REPOSITORIES
 from cortex_pipelines.ingest.scan import project_sources
-from cortex_pipelines.planning import compliance, gaps, ideas, roadmap
+from cortex_pipelines.names import Lane
+from cortex_pipelines.planning import compliance, gaps, ideas, overview, roadmap
 from cortex_pipelines.reading.audits import DEEP_INGEST_AUDITS
 from cortex_pipelines.retrieval.index import RAG_INDEX
 from cortex_pipelines.stairs import Outcome, Plan, Stair, Work, climb
@@ -30,8 +31,9 @@ Build = Callable[[Work], Outcome]
 class Product:
     """A product of a project: `source` is a staircase or, for a cheap product of the whole project, a function.
 
-    It is made from the tables it `reads` and, if it `scans`, from what lies in the project's folder. `checks` names
-    each check and whether its failure is an error, which blocks what is downstream.
+    It is made from the tables it `reads` and, if it `scans`, from what lies in the project's folder; where there is a
+    `lane`, that adds to it. `checks` names each check and whether its failure is an error, which blocks what is
+    downstream.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Product:
     writes: tuple[str, ...]
     scans: bool = False
     deps: tuple[str, ...] = ()
+    lane: Lane | None = None
     checks: Mapping[str, bool] = field(default_factory=dict)
 
     @property
@@ -158,8 +161,9 @@ PRODUCTS: tuple[Product, ...] = (
         "planning",
         frozenset({"python"}),
         roadmap.INPUTS,
-        ("roadmap",),
+        ("roadmap", "overviews"),
         deps=("gap_report", "code_analyses", "deep_ingest_audits", "ideas"),
+        lane=overview.LANE,
         checks={"acyclic": True, "evidence_resolves": True},
     ),
 )
@@ -218,6 +222,7 @@ def _before(product: Product, work: Work) -> str:
     """What a product is made from, as it is now: code, settings, tables, and the folder where it is scanned."""
     digest = hashlib.blake2b(digest_size=16)
     parts = [code_stamp(), work.settings.deep_ingest_bytes, work.store.snapshot().versions(*product.reads)]
+    parts.append(work.served_by(product.lane))
     digest.update(repr(parts).encode())
     if product.scans:
         scan = project_sources(work)
@@ -240,6 +245,6 @@ def _standing(product: Product, work: Work, before: str) -> Outcome | None:
 
 
 def _remember(product: Product, work: Work, before: str, outcome: Outcome) -> Outcome:
-    if not outcome.failed:
+    if not outcome.failed and not outcome.provisional:
         _told(work).put(product.name, _after(product, work, before), outcome.told())
     return outcome

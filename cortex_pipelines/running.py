@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cortex_pipelines.lanes import Lanes
+from cortex_pipelines.lanes.records import Records
 from cortex_pipelines.products import PRODUCTS, Product, build, quarantined, write_report
 from cortex_pipelines.settings import Settings
 from cortex_pipelines.stairs import Outcome, Work
@@ -16,12 +17,16 @@ QUARANTINE_SHOWN = 20
 
 @dataclass(frozen=True)
 class Built:
-    """One product of a run: `blocked` names the product whose failed check kept it from being built."""
+    """One product of a run: `blocked` names the product whose failed check kept it from being built.
+
+    `lanes` is what each lane that was asked took.
+    """
 
     product: Product
     outcome: Outcome
     seconds: float
     blocked: str | None = None
+    lanes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ class Summary:
                     "seconds": round(item.seconds, 3),
                     "blocked_by": item.blocked,
                     "metadata": _jsonable(item.outcome.metadata),
+                    "lanes": {lane: dict(told) for lane, told in item.lanes.items()},
                     "checks": {name: verdict.passed for name, verdict in item.outcome.verdicts.items()},
                 }
                 for item in self.built
@@ -94,8 +100,9 @@ def run_project(
             continue
         began = time.monotonic()
         report(product.name, 0, 0)
+        lanes.records = Records()
         outcome = build(product, work, lambda done, of, name=product.name: report(name, done, of))  # type: ignore[misc]
-        built.append(Built(product, outcome, time.monotonic() - began))
+        built.append(Built(product, outcome, time.monotonic() - began, lanes=lanes.records.told()))
         if outcome.failed:
             stopped[product.name] = product.name
     report("done", 0, 0)
@@ -139,7 +146,12 @@ def _told(item: Built) -> str:
         for name, value in item.outcome.metadata.items()
         if isinstance(value, (int, float, str)) and not isinstance(value, bool)
     )
-    return f"{counts or 'done'} ({item.seconds:.1f} s)"
+    asked = "".join(
+        f"; {lane}: {told['calls']} {'call' if told['calls'] == 1 else 'calls'}, {told['cached']} cached, "
+        f"{told['prompt_tokens']:,} tokens in, {told['completion_tokens']:,} out"
+        for lane, told in item.lanes.items()
+    )
+    return f"{counts or 'done'}{asked} ({item.seconds:.1f} s)"
 
 
 def _jsonable(metadata: Mapping[str, Any]) -> dict[str, Any]:

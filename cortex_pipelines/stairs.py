@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cortex_pipelines.lanes import Lanes
+    from cortex_pipelines.names import Lane
     from cortex_pipelines.settings import Settings
     from cortex_pipelines.store import ProjectStore
 
@@ -27,6 +28,10 @@ class Work:
     force: bool = False
     quiet: bool = False
     """Only what no longer grows is taken: a sensor asked, not a person."""
+
+    def served_by(self, lane: "Lane | None") -> str:
+        """The models that a lane's calls may go to, as one text; empty where there are none."""
+        return self.lanes.served_by(lane) if self.lanes is not None and lane is not None else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,8 @@ class Outcome:
     changed: bool = False
     standing: bool = False
     """Nothing that it was made from has moved since: it is what the last run told, and so is its report."""
+    provisional: bool = False
+    """A lane that is configured did not answer: the next run asks it again."""
 
     @property
     def failed(self) -> tuple[str, ...]:

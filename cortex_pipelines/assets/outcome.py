@@ -35,10 +35,36 @@ def materialize_result(product: Product, work: Work, outcome: Outcome) -> dg.Mat
             **_shown(outcome.metadata),
             "report": dg.MetadataValue.md(excerpt(markdown, REPORT_CHARACTERS)),
             "report_file": dg.MetadataValue.path(str(path)),
+            **lane_metadata(work),
         },
         data_version=dg.DataVersion(outcome.version) if outcome.version else None,
         check_results=[_check_result(name, outcome.verdicts[name]) for name in product.checks],
     )
+
+
+def lane_metadata(work: Work) -> dict[str, Any]:
+    """What the calls of lanes took that a step made: a row for each lane, and sums that Dagster plots over time."""
+    told = work.lanes.records.told() if work.lanes is not None else {}
+    if not told:
+        return {}
+    rows = [dg.TableRecord({"lane": lane, **_cells(record)}) for lane, record in told.items()]
+    schema = dg.TableSchema([dg.TableColumn(name) for name in rows[0].data])
+    sums = ("calls", "failed", "cached", "fallbacks", "attempts", "prompt_tokens", "completion_tokens")
+    slowest = {name: max(record[name] for record in told.values()) for name in ("p50_seconds", "p95_seconds")}
+    return {
+        "lanes": dg.MetadataValue.table(rows, schema),
+        **{f"lane_{name}": sum(record[name] for record in told.values()) for name in sums},
+        **{f"lane_{name}": seconds for name, seconds in slowest.items()},
+    }
+
+
+def lane_pool(product: Product) -> str | None:
+    """The pool that a product's steps take a place in: the coarse limit of a lane across runs."""
+    return f"lane_{product.lane.lower()}" if product.lane else None
+
+
+def _cells(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: "; ".join(value) if isinstance(value, dict) else value for name, value in record.items()}
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from cortex_pipelines.assets.outcome import Options, materialize_result, one_line_failure
+from cortex_pipelines.assets.outcome import Options, lane_pool, materialize_result, one_line_failure
 from cortex_pipelines.assets.staircase import NEEDS
 from cortex_pipelines.products import Product, build
 from cortex_pipelines.resources import work_for
@@ -18,6 +18,7 @@ def plain(product: Product, projects: dg.PartitionsDefinition[str], **spec: Any)
         deps=list(product.deps),
         partitions_def=projects,
         required_resource_keys=NEEDS,
+        pool=lane_pool(product),
         check_specs=[
             dg.AssetCheckSpec(check, asset=product.name, blocking=blocking)
             for check, blocking in product.checks.items()

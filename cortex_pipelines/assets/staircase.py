@@ -6,7 +6,13 @@ from typing import Any
 
 import dagster as dg
 
-from cortex_pipelines.assets.outcome import Options, materialize_result, one_line_failure
+from cortex_pipelines.assets.outcome import (
+    Options,
+    lane_metadata,
+    lane_pool,
+    materialize_result,
+    one_line_failure,
+)
 from cortex_pipelines.products import Product, stair_of
 from cortex_pipelines.resources import work_for
 from cortex_pipelines.stairs import Batch, Plan, Work
@@ -40,10 +46,14 @@ def staircase(product: Product, projects: dg.PartitionsDefinition[str], **spec: 
         for number, batch in enumerate(plan.batches):
             yield dg.DynamicOutput(batch, output_name="batch", mapping_key=f"b{number:04d}")
 
-    @dg.op(name=f"{name}_map", **step)
+    @dg.op(name=f"{name}_map", pool=lane_pool(product), **step)
     def map_op(context: dg.OpExecutionContext, batch: Batch) -> dict[str, int]:
         with one_line_failure():
-            return dict(stair.map(work(context), batch))
+            doing = work(context)
+            counts = dict(stair.map(doing, batch))
+        if told := lane_metadata(doing):
+            context.add_output_metadata(told)
+        return counts
 
     # Nothing is pickled for the asset itself: its product is in the store.
     @dg.op(name=f"{name}_commit", out={out: dg.Out(dg.Nothing) for out in ("result", *checks)}, **step)

@@ -228,6 +228,11 @@ def run(call: Coroutine[Any, Any, T]) -> T:
         raise
 
 
+def begin(call: Coroutine[Any, Any, Any]) -> None:
+    """Start something in the background of this process; what it raises is nobody's."""
+    asyncio.run_coroutine_threadsafe(call, _loop())
+
+
 @cache
 def _loop() -> asyncio.AbstractEventLoop:
     """The one loop of this process, in a thread: limits hold in every phase, also in a name's look-up."""

@@ -67,6 +67,13 @@ class Residency:
         async with self._hold(self._machine(endpoint), LOAD_SECONDS):
             return await self._let_go(endpoint, seconds)
 
+    def warm(self, lanes: Iterable[Lane]) -> None:
+        """Begin to `prewarm`, and go on."""
+        from cortex_pipelines.lanes.client import begin
+
+        if wanted := list(lanes):
+            begin(self.prewarm(wanted))
+
     async def prewarm(self, lanes: Iterable[Lane]) -> dict[Lane, str]:
         """Load the first model of each lane that is not in memory, where there is room; what came of each.
 

@@ -240,6 +240,14 @@ class Lanes:
         """What is known of the endpoints, by all processes of this machine."""
         return health_at(self._page)
 
+    def served_by(self, lane: Lane) -> str:
+        """The endpoints and models that a call of the lane may go to, in order, as one text."""
+        return "; ".join(
+            f"{endpoint.name} {endpoint.model or ''}"
+            for step in chain(self._settings, lane)
+            for endpoint in step.endpoints
+        )
+
     def resolve(self, lane: Lane) -> Resolved:
         """The endpoints of a lane; `LaneUnresolved` names the variables that would give it one."""
         return resolve(self._settings, lane)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cortex_pipelines.evidence import Evidence, verify
+from cortex_pipelines.names import Lane
 from cortex_pipelines.stairs import Outcome, Verdict, Work
 
 if TYPE_CHECKING:
@@ -17,23 +18,36 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Made:
-    """The rows of a product, counts to show, what guards its publication, and verdicts that do not."""
+    """The rows of a product, counts to show, what guards its publication, and verdicts that do not.
+
+    `also` are rows of other tables. `provisional`: a lane that was asked did not answer, so it is made again next time.
+    """
 
     rows: Sequence[Row]
     metadata: Mapping[str, Any] = field(default_factory=dict)
     guards: Mapping[str, Verdict] = field(default_factory=dict)
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    also: Mapping[str, Sequence[Row]] = field(default_factory=dict)
+    provisional: bool = False
 
 
 def keep(
-    work: Work, product: str, table: str, version: str, inputs: Sequence[str], make: "Callable[[Snapshot], Made]"
+    work: Work,
+    product: str,
+    table: str,
+    version: str,
+    inputs: Sequence[str],
+    make: "Callable[[Snapshot], Made]",
+    lane: Lane | None = None,
 ) -> Outcome:
     """Make the rows of a product and publish them, unless `inputs`, the tables it is made from, are as they were.
+
+    A product that asks a `lane` is also made again when that goes to other models.
 
     A product whose guard fails is not published: what was published before stays.
     """
     snapshot = work.store.snapshot()
-    digest = snapshot.versions(*inputs)
+    digest = f"{snapshot.versions(*inputs)}{work.served_by(lane)}"
     key = {"digest": digest, "version": version}
     stored = snapshot.rows("products", None, {"product": product})
     if not work.force and stored and {name: stored[0][name] for name in key} == key:
@@ -42,13 +56,17 @@ def keep(
     verdicts = {**made.guards, **made.verdicts}
     if any(not verdict.passed for verdict in made.guards.values()):
         return Outcome(made.metadata, None, verdicts)
-    version_of_data = _data_version(made.rows)
+    if made.provisional:
+        key = {**key, "digest": ""}
+    version_of_data = _data_version([*made.rows, *(row for rows in made.also.values() for row in rows)])
     before = json.loads(stored[0]["summary"])["version"] if stored else None
-    outcome = Outcome(made.metadata, version_of_data, verdicts, changed=version_of_data != before)
+    changed = version_of_data != before
+    outcome = Outcome(made.metadata, version_of_data, verdicts, changed=changed, provisional=made.provisional)
     summary = json.dumps(outcome.told(), ensure_ascii=False)
     with work.store.publishing() as writer:
-        if writer.rows(table) != list(made.rows):
-            writer.overwrite(table, made.rows)
+        for name, rows in {table: made.rows, **made.also}.items():
+            if writer.rows(name) != list(rows):
+                writer.overwrite(name, rows)
         writer.upsert("products", [{"product": product, **key, "summary": summary}])
         writer.publish()
     return outcome

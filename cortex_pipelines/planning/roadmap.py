@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cortex_pipelines.evidence import Evidence, Severity, dump, evidence_of, load
+from cortex_pipelines.planning import overview
 from cortex_pipelines.planning.compliance import find_open_points
 from cortex_pipelines.planning.products import Made, Row, identifier, keep, resolved
 from cortex_pipelines.planning.requirements import specifications
@@ -17,6 +18,7 @@ from cortex_pipelines.stairs import Outcome, Verdict, Work
 if TYPE_CHECKING:
     import networkx as nx
 
+    from cortex_pipelines.lanes import Lanes
     from cortex_pipelines.store import Snapshot
 
 VERSION = "1"
@@ -60,8 +62,27 @@ class Node:
 
 
 def build_roadmap(work: Work) -> Outcome:
-    """Order what is to be done, and publish it where the graph has no cycle and every node stands on evidence."""
-    return keep(work, "roadmap", "roadmap", VERSION, INPUTS, _make)
+    """Order what is to be done, and publish it where the graph has no cycle and every node stands on evidence.
+
+    Where there is a lane, it writes what that comes to, and never changes it.
+    """
+
+    def make(snapshot: "Snapshot") -> Made:
+        made = _make(snapshot)
+        return _with_overview(made, work.lanes) if work.lanes is not None and made.rows else made
+
+    return keep(work, "roadmap", "roadmap", VERSION, INPUTS, make, overview.LANE)
+
+
+def _with_overview(made: Made, lanes: "Lanes") -> Made:
+    from cortex_pipelines.lanes import LaneError
+
+    try:
+        written = overview.write_overview(lanes, made.rows)
+    except LaneError as error:
+        return replace(made, metadata={**made.metadata, "overview": f"none: {error}"}, provisional=True)
+    told = f"by {written.model}, {len(written.sentences)} sentences, {written.dropped} dropped"
+    return replace(made, metadata={**made.metadata, "overview": told}, also={"overviews": [written.row("roadmap")]})
 
 
 def _make(snapshot: "Snapshot") -> Made:
@@ -92,6 +113,7 @@ def _make(snapshot: "Snapshot") -> Made:
             "acyclic": Verdict(acyclic),
             "evidence_resolves": Verdict(not unfounded, metadata={"without_evidence": unfounded}),
         },
+        also={"overviews": []},
     )
 
 

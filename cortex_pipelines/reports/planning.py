@@ -1,5 +1,6 @@
 """The reports of planning: gaps, compliance, ideas, roadmap."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -96,7 +97,23 @@ def render_roadmap(snapshot: "Snapshot", project: str) -> str:
             )
         )
         parts += [_node(row) for row in own]
-    return paragraphs(f"# Roadmap of {escape(project)}", BASIS, *(parts or ["There is nothing left to do."]))
+    opening = _overview(snapshot, "roadmap", labels)
+    return paragraphs(f"# Roadmap of {escape(project)}", *opening, *(parts or [BASIS, "There is nothing left to do."]))
+
+
+def _overview(snapshot: "Snapshot", product: str, labels: Mapping[str, str]) -> list[str]:
+    """What a lane wrote on top of a product, each sentence with what it stands on; and whether one did."""
+    written = snapshot.rows("overviews", None, {"product": product})
+    if not written:
+        return [BASIS]
+    [row] = written
+    sentences = [
+        f"- {escape(sentence)} ({'; '.join(f'*{escape(labels[node])}*' for node in nodes if node in labels)})"
+        for sentence, nodes in json.loads(row["text"])
+    ]
+    by = f"{escape(row['model'])}, lane {escape(row['lane'])}"
+    basis = f"*From deterministic evidence; of it the overview was written by {by}.*"
+    return [basis, "## Overview", "\n".join(sentences)]
 
 
 def _gap(row: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from cortex_pipelines.lanes import Lanes
 from cortex_pipelines.resources.lane_board import lane_board
+from cortex_pipelines.resources.warming import warm_for
 from cortex_pipelines.settings import Settings, load_settings
 from cortex_pipelines.stairs import Work
 from cortex_pipelines.store import ProjectStore
@@ -63,6 +64,6 @@ def work_for(context: dg.OpExecutionContext, force: bool = False) -> Work:
     given = context.resources
     project = context.partition_key
     quiet = QUIET_TAG in context.run_tags
-    return Work(
-        project, given.settings.value, given.store.open(project), given.lanes.open(context.instance), force, quiet
-    )
+    if lanes := given.lanes.open(context.instance):
+        warm_for(context.run, lanes)
+    return Work(project, given.settings.value, given.store.open(project), lanes, force, quiet)

@@ -54,6 +54,14 @@ def ask(snapshot: "Snapshot", question: str, lanes: "Lanes | None" = None, limit
     return _ask_lane(snapshot, question, hits, lanes, extracted)
 
 
+def mark_for(*texts: str) -> str:
+    """What is put around texts in a prompt, so that the model can tell data from instructions.
+
+    No text can hold the hash of what it is part of; and the same texts are the same request, to be cached.
+    """
+    return hashlib.blake2b("\0".join(texts).encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
 def _extract(snapshot: "Snapshot", question: str, hits: Sequence[Hit], limit: int) -> Answer:
     wanted = set(stems(search_words(MEASURED.sub(" ", question)), drop=True))
     if not wanted or not hits:
@@ -105,9 +113,7 @@ def _ask_lane(snapshot: "Snapshot", question: str, hits: Sequence[Hit], lanes: "
     from cortex_pipelines.lanes import LaneError
     from cortex_pipelines.names import Lane
 
-    # No document can hold the hash of what it is part of; and the same question is the same request, to be cached.
-    whole = "\0".join([question, *(hit.text for hit in hits)])
-    fence = hashlib.blake2b(whole.encode("utf-8", "replace"), digest_size=16).hexdigest()
+    fence = mark_for(question, *(hit.text for hit in hits))
     passages = "\n\n".join(f"[{number}] {fence}\n{hit.text}\n{fence}" for number, hit in enumerate(hits, 1))
     messages: list[dict[str, Any]] = [
         {

@@ -19,6 +19,7 @@ REQUESTS_PER_TICK = 50
 # With QUIET_SECONDS a dropped file is asked for at the second or third look: half a minute after it was dropped.
 LOOK_SECONDS = 10
 
+AUDIT_CRON = "0 5 * * 1"
 AUDIT_JOB = dg.define_asset_job(
     "audit", dg.AssetSelection.all(), description="Every product of a project, whatever it was that changed."
 )
@@ -54,7 +55,7 @@ def project_automation(settings: Settings, projects: dg.PartitionsDefinition[str
     @dg.schedule(
         name="weekly_audit",
         job=AUDIT_JOB,
-        cron_schedule="0 5 * * 1",
+        cron_schedule=AUDIT_CRON,
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Every product of every project, on Mondays at 05:00.",
     )

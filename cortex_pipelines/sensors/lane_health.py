@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
@@ -11,6 +12,8 @@ from cortex_pipelines.lanes.doctor import Examined, examine
 from cortex_pipelines.lanes.health import State
 from cortex_pipelines.names import Lane
 from cortex_pipelines.resources.lane_board import DagsterBoard, lane_board
+from cortex_pipelines.resources.warming import lanes_ahead
+from cortex_pipelines.sensors import AUDIT_CRON
 from cortex_pipelines.settings import Settings
 
 LOOK_SECONDS = 60
@@ -43,23 +46,35 @@ def lane_watch(settings: Settings) -> LaneWatch:
         name="lane_health",
         minimum_interval_seconds=LOOK_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Asks every lane's servers what they are, and shows what changed. No token is asked for.",
+        description="Asks every lane's servers what they are, shows what changed, and has models loaded that waiting "
+        "runs and the next audit will need.",
         asset_selection=dg.AssetSelection.assets(*keys.values()),
     )
     def lane_health(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         before: dict[str, str] = json.loads(context.cursor or "{}")
         seen = _by_lane(lanes, lane_board(settings, context.instance))
-        now = {lane: _told(endpoints) for lane, endpoints in seen.items()}
-        changed = [lane for lane in Lane if before.get(lane) != now[lane]]
+        now = datetime.now(UTC)
+        lanes.residency.warm(lanes_ahead(context.instance, next_audit(now), now))
+        found = {lane: _told(endpoints) for lane, endpoints in seen.items()}
+        changed = [lane for lane in Lane if before.get(lane) != found[lane]]
         if not changed:
             return dg.SkipReason("no lane changed")
         events: list[dg.AssetObservation | dg.AssetCheckEvaluation] = []
         for lane in changed:
             events.append(dg.AssetObservation(keys[lane], metadata=_metadata(seen[lane])))
             events.append(_evaluation(keys[lane], seen[lane]))
-        return dg.SensorResult(asset_events=events, cursor=json.dumps(now))
+        return dg.SensorResult(asset_events=events, cursor=json.dumps(found))
 
     return LaneWatch(specs, checks, (lane_health,))
+
+
+def next_audit(now: datetime) -> datetime | None:
+    """When the weekly audit is due next."""
+    # Dagster has no other public way to ask a cron schedule for its next tick.
+    start = now - timedelta(days=14)
+    weeks = dg.TimeWindowPartitionsDefinition(cron_schedule=AUDIT_CRON, start=start, fmt="%Y-%m-%d", end_offset=2)
+    window = weeks.get_next_partition_window(now)
+    return window.start if window else None
 
 
 def _check(lane: Lane, key: dg.AssetKey, lanes: Lanes) -> dg.AssetChecksDefinition:

@@ -112,6 +112,7 @@ TABLES: dict[str, Table] = {
             "node_id label description node_type depends_on:words priority decision_options:words effort phase:int "
             "critical:bool traces:words evidence version",
         ),
+        _table("overviews", "product text lane model version"),
         _table("products", "product digest version summary"),
     )
 }
