@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from cortex_pipelines.lanes.router import Attempt, Completion
     from cortex_pipelines.names import Lane
 
+_NO_ATTEMPT = frozenset({"cached", "passed by"})
 # Latencies beyond these are not kept one by one: the quantiles of the first are those of all, near enough.
 KEPT_LATENCIES = 10_000
 
@@ -66,7 +67,8 @@ class Records:
     def _of(self, attempts: Sequence["Attempt"], lane: "Lane", seconds: float) -> LaneRecord:
         record = self._lanes.setdefault(lane, LaneRecord())
         record.calls += 1
-        record.attempts += sum(attempt.outcome not in ("cached", "passed by") for attempt in attempts)
+        for attempt in attempts:
+            record.attempts += attempt.outcome not in _NO_ATTEMPT
         if len(record.seconds) < KEPT_LATENCIES:
             record.seconds.append(seconds)
         return record

@@ -161,18 +161,28 @@ class Gathering:
             raise ServerFailed("its stream holds what is no event")
         if event.get("error") is not None:
             raise refusal(_status(event), data)
-        self._model = _string(event.get("model")) or self._model
-        if isinstance(usage := event.get("usage"), dict):
+        # This runs for every token: it looks at what is there, and calls nothing for what is not.
+        if self._model is None:
+            self._model = _string(event.get("model")) or None
+        usage, choices = event.get("usage"), event.get("choices")
+        if type(usage) is dict:
             self._usage = usage
-        for choice in _dicts(event.get("choices")):
+        for choice in choices if type(choices) is list else ():
+            if type(choice) is not dict:
+                continue
             delta = choice.get("delta")
-            if isinstance(delta, dict):
-                self._say(_string(delta.get("content")))
-                self._reasoning.append(_string(delta.get("reasoning")) or _string(delta.get("reasoning_content")))
-            self.finish = _string(choice.get("finish_reason")) or self.finish
+            if type(delta) is dict:
+                if text := delta.get("content"):
+                    self._say(text)
+                if thought := delta.get("reasoning") or delta.get("reasoning_content"):
+                    self._reasoning.append(_string(thought))
+            if finish := choice.get("finish_reason"):
+                self.finish = _string(finish) or self.finish
         return True
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: object) -> None:
+        if type(text) is not str:
+            return
         self._text.append(text)
         if self.structured:
             # A grammar lets whitespace through without end, and some models then say nothing else (vLLM #38696).

@@ -254,7 +254,7 @@ class Lanes:
 
     async def probe(self, endpoint: Endpoint) -> Served:
         """What an endpoint says of itself now; raises an `AttemptError` where it does not."""
-        client, real = self._connected(), await self._real(endpoint)
+        client, real = self._connected(), await self._real(endpoint, TIMEOUT_SECONDS)
         told = await client.probe(real, self._limits.connect)
         if told is None:
             raise TimedOut(f"it did not say within {self._limits.connect:.0f} s what it serves")
@@ -409,7 +409,7 @@ class Lanes:
         read: Callable[[bytes], tuple[Reply, T]],
         left: float,
     ) -> tuple[Reply, T]:
-        client, real = self._connected(), await self._real(endpoint)
+        client, real = self._connected(), await self._real(endpoint, left)
         began = time.time()
         served = await self._serving(client, endpoint, real, left)
         model = real.model or next(iter(served.models), None)
@@ -454,12 +454,7 @@ class Lanes:
         now = time.time()
         order = now + BATCH_HANDICAP_SECONDS if batch else now
         call = _Call(lane, size, work, now, now + timeout, order, candidates)
-        try:
-            # What the client itself gives up in time says more.
-            async with asyncio.timeout(timeout + 0.02):
-                completion = await self._somewhere(call, timeout if patience is None else patience)
-        except TimeoutError:
-            completion = None
+        completion = await self._somewhere(call, timeout if patience is None else patience)
         if talk and (completion is None or len(call.attempts) > 1):
             # Something failed that others may want to know.
             talk.look()
@@ -472,7 +467,7 @@ class Lanes:
 
     async def _somewhere(self, call: _Call, patience: float) -> "Completion[Any] | None":
         budget = len(call.candidates) + SECOND_ATTEMPTS
-        while call.spent < budget:
+        while call.spent < budget and time.time() < call.deadline:
             if call.attempts and all(candidate.done for candidate in call.candidates):
                 return None
             chosen = self._look(call, frozenset())[0] if self._waiting.empty else None
@@ -635,11 +630,11 @@ class Lanes:
         self, call: _Call, request: Request, endpoint: Endpoint, patience: float, left: float
     ) -> "tuple[Reply, BaseModel | None, bool]":
         """The endpoint's reply, parsed where a shape is asked for, and whether it was in the cache."""
-        from cortex_pipelines.lanes.structured import Violation, parse, repair
-
         reply, cached = await self._ask(endpoint, request, patience, left)
         if request.schema is None:
             return reply, None, cached
+        from cortex_pipelines.lanes.structured import Violation, parse, repair
+
         try:
             return reply, parse(request.schema, reply.text), cached
         except Violation as violation:
@@ -660,7 +655,7 @@ class Lanes:
         The first token comes within `patience`, all of it within `left` seconds.
         """
         began = time.time()
-        client, real = self._connected(), await self._real(endpoint)
+        client, real = self._connected(), await self._real(endpoint, left)
         reading = request.size * TOKENS_PER_BYTE / READ_TOKENS_PER_SECOND
         patience = min(patience, self._limits.first + reading)
         served = await self._serving(client, endpoint, real, patience)
@@ -670,7 +665,7 @@ class Lanes:
         if served.window is not None and request.size + TEMPLATE_TOKENS + request.max_tokens > served.window:
             counted = None
             if request.size <= served.window * MOST_BYTES_PER_TOKEN:
-                counted = await client.count(real, backend, asked, patience)
+                counted = await client.count(real, backend, asked, max(0.0, patience - (time.time() - began)))
             _check_window(request, counted, self._estimate(endpoint, request), served.window)
         sent = {**asked, "max_tokens": request.max_tokens, **_sampling(request, backend)}
         if request.schema is not None:
@@ -679,16 +674,18 @@ class Lanes:
             sent["response_format"] = response_format(request.schema, backend)
         taken = time.time() - began
         identity = served.identity or endpoint.name
-        return await self._cached(
-            key_of(sent, identity, request.prompt_version) if cached and self._cache.used else None,
-            lambda: client.complete(
-                real,
-                sent,
-                first=max(0.0, patience - taken),
-                whole=max(0.0, left - taken),
-                heard=lambda: self._alive(endpoint),
-            ),
-        )
+        limits = {"first": max(0.0, patience - taken), "whole": max(0.0, left - taken)}
+        if not cached or not self._cache.used:
+            return await client.complete(real, sent, **limits, heard=lambda: self._alive(endpoint)), False
+        key = key_of(sent, identity, request.prompt_version)
+        try:
+            # Others who are asked the same may take their time.
+            async with asyncio.timeout(limits["whole"]):
+                return await self._cached(
+                    key, lambda: client.complete(real, sent, **limits, heard=lambda: self._alive(endpoint))
+                )
+        except TimeoutError:
+            raise TimedOut(f"the answer was not whole within {left:.1f} s") from None
 
     def _alive(self, endpoint: Endpoint) -> None:
         """Let others know of an endpoint that answers; once is enough."""
@@ -696,13 +693,11 @@ class Lanes:
             self._met.add(endpoint)
             self.health.alive(endpoint.name, endpoint.model)
 
-    async def _cached(self, key: str | None, ask: Callable[[], Awaitable[Reply]]) -> tuple[Reply, bool]:
+    async def _cached(self, key: str, ask: Callable[[], Awaitable[Reply]]) -> tuple[Reply, bool]:
         """What `ask` gives, or gave before; of equal requests at the same time one is asked and the others wait.
 
         Those of other processes of the machine too, where answers are read and kept.
         """
-        if key is None:
-            return await ask(), False
         if (known := self._cache.get(key)) is not None:
             return known, True
         if (flight := self._flights.get(key)) is not None:
@@ -728,13 +723,17 @@ class Lanes:
             del self._flights[key]
             flight.set_result(reply)
 
-    async def _real(self, endpoint: Endpoint) -> Endpoint:
+    async def _real(self, endpoint: Endpoint, seconds: float) -> Endpoint:
         """The endpoint itself, or the server of this process that a GGUF is loaded into."""
         if endpoint.url or endpoint.model_path is None:
             return endpoint
         from cortex_pipelines.lanes.embedded import serve
 
-        return await asyncio.to_thread(serve, endpoint.model_path, endpoint.model, self._settings.llama_cpp)
+        try:
+            async with asyncio.timeout(seconds):
+                return await asyncio.to_thread(serve, endpoint.model_path, endpoint.model, self._settings.llama_cpp)
+        except TimeoutError:
+            raise Loading(f"it is not loaded after {seconds:.1f} s") from None
 
     def _talk(self) -> "Exchange | None":
         """What other machines know of endpoints, where they tell each other; looked at in the background."""

@@ -4,8 +4,10 @@ import asyncio
 import os
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from functools import cache
+from typing import cast
 
 import httptools
 
@@ -18,6 +20,24 @@ BUFFERED_BYTES = 2**20
 HEADER_BYTES = 64 * 2**10
 
 _Origin = tuple[str, str, int]
+_Headers = Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where requests go: `head` is what stands between a request's method and the length of its body."""
+
+    url: httpx.URL
+    headers: _Headers
+    origin: _Origin
+    head: bytes
+
+
+def target(url: httpx.URL, headers: _Headers) -> Target:
+    """The target of a URL, for requests with these headers."""
+    lines = [b" %s HTTP/1.1" % url.raw_path, *(b"%s: %s" % header for header in headers), b""]
+    origin = url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)
+    return Target(url, tuple(headers), origin, b"\r\n".join(lines))
 
 
 class Connections(httpx.AsyncBaseTransport):
@@ -35,17 +55,24 @@ class Connections(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request; the answer's headers, and its body as a stream."""
-        written = _written(request, await request.aread())
-        origin = _origin(request.url)
+        body = await request.aread()
+        headers = [(name, value) for name, value in request.headers.raw if name.lower() != b"content-length"]
         seconds = request.extensions.get("timeout", {}).get("connect")
-        connection = self._take(origin)
+        answer = await self.send(request.method.encode(), target(request.url, headers), body, seconds)
+        return httpx.Response(answer.status, headers=list(answer.headers), stream=answer)
+
+    async def send(self, method: bytes, where: Target, body: bytes, connect: float | None) -> "Answer":
+        """The same without httpx's requests and responses, which cost as much as the sending."""
+        length = b"Content-Length: %d\r\n\r\n" % len(body) if body or method == b"POST" else b"\r\n"
+        written = b"".join((method, where.head, length, body))
+        connection = self._take(where.origin)
         if connection is not None:
             try:
-                return await self._exchange(connection, origin, written)
+                return await self._exchange(connection, where.origin, written)
             except httpx.NetworkError:
                 if connection.heard:
                     raise
-        return await self._exchange(await _connect(origin, seconds), origin, written)
+        return await self._exchange(await _connect(where.origin, connect), where.origin, written)
 
     async def aclose(self) -> None:
         """Close the connections that are kept."""
@@ -53,13 +80,13 @@ class Connections(httpx.AsyncBaseTransport):
             connection.abort()
         self._kept.clear()
 
-    async def _exchange(self, connection: "_Connection", origin: _Origin, written: bytes) -> httpx.Response:
+    async def _exchange(self, connection: "_Connection", origin: _Origin, written: bytes) -> "Answer":
         try:
             await connection.send(written)
         except BaseException:
             connection.abort()
             raise
-        return httpx.Response(connection.status, headers=connection.headers, stream=_Body(self, origin, connection))
+        return Answer(self, origin, connection)
 
     def _take(self, origin: _Origin) -> "_Connection | None":
         kept = self._kept.get(origin, [])
@@ -83,10 +110,49 @@ class Connections(httpx.AsyncBaseTransport):
             kept.pop(0).abort()
 
 
-class _Body(httpx.AsyncByteStream):
-    """The rest of an answer; closing it early closes the connection, which frees the server's slot."""
+class Through:
+    """Any other transport of httpx's kind, asked as `Connections` is."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        self._transport = transport
+
+    async def send(self, method: bytes, where: Target, body: bytes, connect: float | None) -> "Answered":
+        """Send a request; the answer's status, headers and body."""
+        # With a stream httpx takes the headers as they are.
+        headers = [*where.headers, *([(b"Content-Length", b"%d" % len(body))] if body else [])]
+        request = httpx.Request(
+            method.decode(),
+            where.url,
+            headers=headers,
+            stream=httpx.ByteStream(body),
+            extensions={"timeout": {"connect": connect}},
+        )
+        return Answered(await self._transport.handle_async_request(request))
+
+
+class Answered:
+    """A response of httpx, looked at as an `Answer`."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self.status = response.status_code
+        self.headers = response.headers.raw
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        # Its own iteration costs as much as the call.
+        return cast(httpx.AsyncByteStream, self._response.stream).__aiter__()
+
+    async def aclose(self) -> None:
+        """Close it, also before its end."""
+        await self._response.aclose()
+
+
+class Answer(httpx.AsyncByteStream):
+    """An answer and its body; closing it early closes the connection, which frees the server's slot."""
 
     def __init__(self, connections: Connections, origin: _Origin, connection: "_Connection") -> None:
+        self.status = connection.status
+        self.headers = connection.headers
         self._connections = connections
         self._origin = origin
         self._connection: _Connection | None = connection
@@ -274,13 +340,3 @@ def _told(error: OSError) -> str:
 def _certificates() -> ssl.SSLContext:
     """What the system trusts, read once: it takes longer than a call's own work."""
     return ssl.create_default_context()
-
-
-def _origin(url: httpx.URL) -> _Origin:
-    return url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)
-
-
-def _written(request: httpx.Request, body: bytes) -> bytes:
-    lines = [b"%s %s HTTP/1.1" % (request.method.encode(), request.url.raw_path)]
-    lines += [b"%s: %s" % (name, value) for name, value in request.headers.raw]
-    return b"\r\n".join(lines) + b"\r\n\r\n" + body

@@ -58,7 +58,7 @@ def wait_for(condition, seconds=5.0):
 
 
 def test_a_breaker_that_opens_or_closes_on_one_machine_does_so_on_the_others(machine, monkeypatch):
-    monkeypatch.setattr("cortex_pipelines.lanes.health.OPEN_SECONDS", 1.5)
+    monkeypatch.setattr("cortex_pipelines.lanes.health.OPEN_SECONDS", 3.0)
     answers = {"now": BOOM}
     with serving(lambda _: answers["now"]) as ill, serving(Answer(text="From the other.")) as well:
         urls = f"{ill.url},{well.url}"
@@ -81,7 +81,7 @@ def test_a_breaker_that_opens_or_closes_on_one_machine_does_so_on_the_others(mac
             run(other.share())
             return ours.health.status(ill.url).state is State.READY
 
-        wait_for(lambda: closed(two, one), 20)
+        wait_for(lambda: closed(two, one), 30)
         run(one.share())
         assert one.health.status(ill.url).state is State.READY
 
