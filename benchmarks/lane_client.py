@@ -1,6 +1,8 @@
 """One client of model servers, measured: run by `benchmarks.lanes`, for peers in an environment of their own.
 
-    python lane_client.py --client NAME --urls URL[,URL] --in-flight N --calls N [--tuned]
+    python lane_client.py --client NAME --urls URL[,URL] --in-flight N --calls N [--tuned] [--spread S]
+
+With several URLs the first is to be asked first. With --spread the calls begin evenly over so many seconds.
 
 Prints one JSON object: CPU microseconds a call, latencies in milliseconds, how many calls failed.
 """
@@ -30,7 +32,10 @@ async def openai(urls: list[str], tuned: bool) -> Call:
 
 
 async def litellm(urls: list[str], tuned: bool) -> Call:
-    """LiteLLM's Router, which chooses among its deployments at random, as it comes or tuned to pass a dead one by."""
+    """LiteLLM's Router, as it comes or tuned to pass a dead server by.
+
+    Each server is a group of its own and the next one its fallback, since within a group it chooses at random.
+    """
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     import litellm as package
 
@@ -38,7 +43,7 @@ async def litellm(urls: list[str], tuned: bool) -> Call:
     package.suppress_debug_info = True
     deployments = [
         {
-            "model_name": "m",
+            "model_name": f"m{number}",
             "litellm_params": {
                 "model": "openai/m",
                 "api_base": f"{url}/v1",
@@ -46,11 +51,12 @@ async def litellm(urls: list[str], tuned: bool) -> Call:
                 "timeout": TIMEOUT_SECONDS,
             },
         }
-        for url in urls
+        for number, url in enumerate(urls)
     ]
-    more = {"allowed_fails": 1, "cooldown_time": 30, "num_retries": 2} if tuned else {}
-    router = package.Router(model_list=deployments, **more)
-    return lambda: router.acompletion(model="m", messages=MESSAGES, max_tokens=100)
+    fallbacks = [{f"m{number}": [f"m{number + 1}"]} for number in range(len(urls) - 1)]
+    more = {"allowed_fails": 1, "cooldown_time": 30} if tuned else {}
+    router = package.Router(model_list=deployments, fallbacks=fallbacks, **more)
+    return lambda: router.acompletion(model="m0", messages=MESSAGES, max_tokens=100)
 
 
 def _lanes(urls: list[str], transport: Any = None) -> Any:
@@ -138,14 +144,15 @@ async def transport(urls: list[str], tuned: bool) -> Call:
 CLIENTS = {client.__name__: client for client in (openai, litellm, ours, logic, request, transport)}
 
 
-async def measured(call: Call, in_flight: int, calls: int) -> dict[str, float]:
-    """Calls, `in_flight` at a time, after as many that warm up."""
+async def measured(call: Call, in_flight: int, calls: int, spread: float) -> dict[str, float]:
+    """Calls, `in_flight` at a time, after as many that warm up; they begin evenly over `spread` seconds."""
     spent: list[float] = []
     latencies: list[float] = []
     failed = 0
 
-    async def work(numbers: Any) -> None:
+    async def work(numbers: Any, wait: float) -> None:
         nonlocal failed
+        await asyncio.sleep(wait)
         for _ in numbers:
             began, cpu = time.perf_counter(), time.thread_time_ns()
             try:
@@ -157,9 +164,9 @@ async def measured(call: Call, in_flight: int, calls: int) -> dict[str, float]:
 
     async def all_of(count: int) -> None:
         numbers = iter(range(count))
-        await asyncio.gather(*[work(numbers) for _ in range(in_flight)])
+        await asyncio.gather(*[work(numbers, spread * at / in_flight) for at in range(in_flight)])
 
-    await all_of(max(20, in_flight))
+    await all_of(max(min(20, calls), in_flight))
     spent.clear()
     latencies.clear()
     failed = 0
@@ -178,10 +185,10 @@ async def measured(call: Call, in_flight: int, calls: int) -> dict[str, float]:
     }
 
 
-async def run(client: str, urls: list[str], in_flight: int, calls: int, tuned: bool) -> dict[str, float]:
+async def run(given: argparse.Namespace) -> dict[str, float]:
     """Make the client and measure it."""
-    call = await CLIENTS[client](urls, tuned)
-    return await measured(call, in_flight, calls)
+    call = await CLIENTS[given.client](given.urls.split(","), given.tuned)
+    return await measured(call, given.in_flight, given.calls, given.spread)
 
 
 def main() -> None:
@@ -192,8 +199,8 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, default=1)
     parser.add_argument("--calls", type=int, default=1_000)
     parser.add_argument("--tuned", action="store_true")
-    given = parser.parse_args()
-    print(json.dumps(asyncio.run(run(given.client, given.urls.split(","), given.in_flight, given.calls, given.tuned))))
+    parser.add_argument("--spread", type=float, default=0.0)
+    print(json.dumps(asyncio.run(run(parser.parse_args()))))
 
 
 if __name__ == "__main__":

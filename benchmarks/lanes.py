@@ -24,10 +24,14 @@ ROOT = Path(__file__).parents[1]
 CLIENT = str(Path(__file__).with_name("lane_client.py"))
 
 
+# What a server takes for an answer where it is asked how much later than that it comes.
+SERVER_SECONDS = 0.25
+
+
 @contextmanager
-def server(fault: str = "") -> Iterator[str]:
-    """The address of a model server, which may have a fault."""
-    command = [sys.executable, "-m", "benchmarks.model_server", *(["--fault", fault] if fault else [])]
+def server(fault: str = "", seconds: float = 0.0) -> Iterator[str]:
+    """The address of a model server, which may have a fault, and takes `seconds` for an answer."""
+    command = [sys.executable, "-m", "benchmarks.model_server", "--fault", fault, "--seconds", str(seconds)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True)
     assert process.stdout is not None
     try:
@@ -82,7 +86,12 @@ def run(peers: str | None, calls: int) -> dict[str, float]:
             for name, python, _ in clients:
                 told = client(python, name, [well], in_flight, calls)
                 named |= {f"{name}_{what}_{in_flight}": told[what] for what in ("cpu_us", "p50_ms", "p99_ms", "failed")}
-        named["added_p99_ms_256"] = round(named["ours_p99_ms_256"] - named["transport_p99_ms_256"], 1)
+    with server(seconds=SERVER_SECONDS) as slow:
+        for name, python, _ in clients:
+            spread = ("--spread", str(SERVER_SECONDS))
+            told = client(python, name, [slow], 256, max(calls, 2_560), *spread)
+            named[f"{name}_added_p50_ms_256"] = round(told["p50_ms"] - SERVER_SECONDS * 1e3, 1)
+            named[f"{name}_added_p99_ms_256"] = round(told["p99_ms"] - SERVER_SECONDS * 1e3, 1)
     for name in ("openai", "litellm") if peers else ():
         for in_flight in IN_FLIGHT:
             ratio = named[f"{name}_cpu_us_{in_flight}"] / named[f"ours_cpu_us_{in_flight}"]
@@ -96,20 +105,20 @@ def run(peers: str | None, calls: int) -> dict[str, float]:
 
 
 def dead_primary(ours: str, peers: str | None, calls: int) -> dict[str, float]:
-    """What a dead first endpoint adds to the median, once the breaker is open; and how many calls failed."""
+    """What a dead first endpoint adds to the median, beside one that is well in its place; how many calls failed."""
     named: dict[str, float] = {}
     tried: list[tuple[str, str, tuple[str, ...], str]] = [("ours", ours, (), "ours")]
     if peers:
         tried += [("litellm", peers, (), "litellm"), ("litellm_tuned", peers, ("--tuned",), "litellm")]
     for fault in ("refuse", "hang", "500"):
         with ExitStack() as servers:
-            dead, well = servers.enter_context(server(fault)), servers.enter_context(server())
+            dead, first, well = (servers.enter_context(server(kind)) for kind in (fault, "", ""))
             for label, python, more, name in tried:
-                # LiteLLM at its defaults waits for a server that hangs at every other call.
-                count = 20 if (label, fault) == ("litellm", "hang") else calls // 4
-                alone = client(python, name, [well], 1, count, *more)
+                # LiteLLM at its defaults tries a dead server again for seconds, at every call.
+                count = 6 if label == "litellm" else calls // 4
+                control = client(python, name, [first, well], 1, count, *more)
                 beside = client(python, name, [dead, well], 1, count, *more)
-                named[f"{label}_{fault}_added_p50_ms"] = round(beside["p50_ms"] - alone["p50_ms"], 3)
+                named[f"{label}_{fault}_added_p50_ms"] = round(beside["p50_ms"] - control["p50_ms"], 3)
                 named[f"{label}_{fault}_p50_ms"] = beside["p50_ms"]
                 named[f"{label}_{fault}_p99_ms"] = beside["p99_ms"]
                 named[f"{label}_{fault}_failed"] = beside["failed"]
@@ -129,10 +138,12 @@ def table(named: dict[str, float], peers: bool) -> str:
         for fault in ("refuse", "hang", "500"):
             values = [named[f"{label}_{fault}_{what}"] for what in ("added_p50_ms", "p50_ms", "p99_ms", "failed")]
             lines.append(f"| {label}, {fault} | " + " | ".join(f"{value:g}" for value in values) + " |")
-    lines += ["", f"Lane logic: {named['logic_p50_us']} µs p50, {named['logic_p99_us']} µs p99."]
+    lines += ["", "| 256 in flight, a server that takes 250 ms | added p50 ms | added p99 ms |", "|---|---|---|"]
     lines += [
-        f"Added p99 at 256 in flight: {named['added_p99_ms_256']} ms. Import: {named['import_cpu_seconds']} CPU-s."
+        f"| {name} | {named[f'{name}_added_p50_ms_256']} | {named[f'{name}_added_p99_ms_256']} |" for name in names
     ]
+    lines += ["", f"Lane logic: {named['logic_p50_us']} µs p50, {named['logic_p99_us']} µs p99."]
+    lines += [f"Import: {named['import_cpu_seconds']} CPU-s."]
     return "\n".join(lines)
 
 

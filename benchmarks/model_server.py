@@ -1,8 +1,9 @@
 """An OpenAI-compatible server in a process of its own, which costs so little that what is measured is the client.
 
-    python -m benchmarks.model_server [--fault refuse|hang|500]
+    python -m benchmarks.model_server [--fault refuse|hang|500] [--seconds S]
 
-It listens on a loopback port that the system chooses, prints it, and ends when its standard input does.
+A completion is answered S seconds after it was asked. It listens on a loopback port that the system chooses, prints it,
+and ends when its standard input does.
 """
 
 import argparse
@@ -43,6 +44,7 @@ class Served(asyncio.Protocol):
     """One connection: requests are told apart by their length, and answered from what was made before."""
 
     fault = ""
+    seconds = 0.0
     streamed = _streamed()
     models = _whole(MODELS)
     failed = _whole(BOOM, b"500 Internal Server Error")
@@ -70,8 +72,13 @@ class Served(asyncio.Protocol):
             if len(self.held) < end + 4 + length:
                 return
             body, self.held = self.held[end + 4 : end + 4 + length], self.held[end + 4 + length :]
-            if self.fault != "hang":
-                self.transport.write(self._answer(head, body))
+            if self.fault == "hang":
+                continue
+            answer = self._answer(head, body)
+            if self.seconds and not head.startswith(b"get"):
+                asyncio.get_running_loop().call_later(self.seconds, self.transport.write, answer)
+            else:
+                self.transport.write(answer)
 
     def _answer(self, head: bytes, body: bytes) -> bytes:
         if self.fault == "500":
@@ -81,9 +88,9 @@ class Served(asyncio.Protocol):
         return self.streamed if b'"stream":true' in body.replace(b" ", b"") else self.whole
 
 
-async def serve(fault: str) -> None:
+async def serve(fault: str, seconds: float) -> None:
     """Serve until the process ends."""
-    Served.fault = fault
+    Served.fault, Served.seconds = fault, seconds
     server = await asyncio.get_running_loop().create_server(Served, "127.0.0.1", 0, backlog=2_048)
     port = server.sockets[0].getsockname()[1]
     if fault == "refuse":
@@ -96,9 +103,10 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.model_server")
     parser.add_argument("--fault", choices=["", "refuse", "hang", "500"], default="")
+    parser.add_argument("--seconds", type=float, default=0.0)
     given = parser.parse_args()
     threading.Thread(target=lambda: (sys.stdin.read(), _exit(0)), daemon=True).start()
-    asyncio.run(serve(given.fault))
+    asyncio.run(serve(given.fault, given.seconds))
 
 
 if __name__ == "__main__":
