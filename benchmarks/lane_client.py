@@ -113,9 +113,9 @@ async def logic(urls: list[str], tuned: bool) -> Call:
 
 async def request(urls: list[str], tuned: bool) -> Call:
     """The same request, sent and read without a lane around it."""
+    from cortex_pipelines.lanes.calls import Limits
     from cortex_pipelines.lanes.client import Client
     from cortex_pipelines.lanes.resolution import Endpoint
-    from cortex_pipelines.lanes.router import Limits
 
     client, endpoint = Client(Limits(), _canned()), Endpoint(urls[0], "m")
     sent = {"messages": MESSAGES, "model": "m", "max_tokens": 100, "temperature": 0.0}

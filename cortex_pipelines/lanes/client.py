@@ -33,8 +33,8 @@ from cortex_pipelines.lanes.transport import Answer, Answered, Connections, Targ
 from cortex_pipelines.names import Backend
 
 if TYPE_CHECKING:
+    from cortex_pipelines.lanes.calls import Limits
     from cortex_pipelines.lanes.resolution import Endpoint
-    from cortex_pipelines.lanes.router import Limits
 
 # A refusal, a list of models or a count is smaller; of what is longer the rest is not read.
 BODY_BYTES = 256 * 2**10

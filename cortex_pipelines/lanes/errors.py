@@ -7,7 +7,7 @@ from cortex_pipelines.errors import CortexError
 from cortex_pipelines.lanes.health import Effect
 
 if TYPE_CHECKING:
-    from cortex_pipelines.lanes.router import Attempt
+    from cortex_pipelines.lanes.calls import Attempt
 
 
 class LaneError(CortexError):

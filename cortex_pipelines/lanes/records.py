@@ -7,7 +7,7 @@ from statistics import quantiles
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cortex_pipelines.lanes.router import Attempt, Completion
+    from cortex_pipelines.lanes.calls import Attempt, Completion
     from cortex_pipelines.names import Lane
 
 _NO_ATTEMPT = frozenset({"cached", "passed by"})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from cortex_pipelines.lanes.router import Attempt, Completion
+    from cortex_pipelines.lanes.calls import Attempt, Completion
     from cortex_pipelines.names import Lane
 
 _NANO = 1_000_000_000
