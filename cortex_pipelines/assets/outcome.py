@@ -64,7 +64,8 @@ def lane_pool(product: Product) -> str | None:
 
 
 def _cells(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: "; ".join(value) if isinstance(value, dict) else value for name, value in record.items()}
+    # Who answered is read first.
+    return {"served_by": "; ".join(record["served_by"]), **{k: v for k, v in record.items() if k != "served_by"}}
 
 
 @contextmanager

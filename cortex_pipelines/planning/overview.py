@@ -1,12 +1,14 @@
 """What a lane writes on top of a roadmap: a few sentences, each of which names the nodes that it stands on."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cortex_pipelines.names import Lane
 from cortex_pipelines.retrieval.answering import CITED, SENTENCE_END, mark_for
+from cortex_pipelines.retrieval.words import stems
 
 if TYPE_CHECKING:
     from cortex_pipelines.lanes import Lanes
@@ -22,11 +24,21 @@ PATIENCE_SECONDS = 10.0
 NODES_SHOWN = 60
 DESCRIPTION_CHARACTERS = 200
 SENTENCES_KEPT = 8
+# Half: a paraphrase keeps about that many words of what it speaks of, and a sentence about something else hardly any.
+SPOKEN_SHARE = 0.5
+_SPACED = re.compile(r"\s+([.,;:!?])")
+# Any sentence of a roadmap may hold these.
+_OF_ROADMAPS = frozenset(
+    stems(
+        "first then next before after later begin start finish must should need wait depend block decide decision "
+        "build step task phase priority effort small medium large high low because since once until when while done"
+    )
+)
 
 
 @dataclass(frozen=True)
 class Overview:
-    """Sentences with the identifiers of their nodes; `dropped` named none that there is. By whom it is written."""
+    """Sentences with the identifiers of their nodes; `dropped` stood on none. By whom it is written."""
 
     sentences: tuple[tuple[str, tuple[str, ...]], ...]
     dropped: int
@@ -42,7 +54,8 @@ class Overview:
 def write_overview(lanes: "Lanes", nodes: Sequence[Mapping[str, Any]]) -> Overview:
     """Ask the lane what the nodes of a roadmap come to, the first of them first. Raises `LaneError`.
 
-    A sentence is kept where it names nodes that there are; the numbers themselves are taken out of it.
+    A sentence is kept where it names nodes that there are and speaks of them: at least `SPOKEN_SHARE` of its telling
+    words are theirs. The numbers themselves are taken out of it.
     """
     shown = sorted(nodes, key=lambda node: (node["phase"], not node["critical"], node["label"]))[:NODES_SHOWN]
     numbers = {node["node_id"]: number for number, node in enumerate(shown, 1)}
@@ -67,13 +80,22 @@ def write_overview(lanes: "Lanes", nodes: Sequence[Mapping[str, Any]]) -> Overvi
         patience=PATIENCE_SECONDS,
         prompt_version=VERSION,
     )
-    named = {str(number): node for node, number in numbers.items()}
-    told = [
-        (" ".join(CITED.sub("", sentence).split()), tuple(dict.fromkeys(map(named.get, CITED.findall(sentence)))))
-        for sentence in SENTENCE_END.split(done.text.strip())
-    ]
-    kept = tuple((sentence, tuple(filter(None, nodes))) for sentence, nodes in told if sentence and any(nodes))
-    return Overview(kept[:SENTENCES_KEPT], len(told) - len(kept[:SENTENCES_KEPT]), str(done.lane), done.model)
+    named = {str(number): node for number, node in enumerate(shown, 1)}
+    told = SENTENCE_END.split(done.text.strip())
+    kept = []
+    for sentence in told[: 2 * SENTENCES_KEPT]:
+        cited = [named[number] for number in dict.fromkeys(CITED.findall(sentence)) if number in named]
+        plain = _SPACED.sub(r"\1", " ".join(CITED.sub("", sentence).split()))
+        if cited and _speaks_of(plain, cited):
+            kept.append((plain, tuple(node["node_id"] for node in cited)))
+    kept = kept[:SENTENCES_KEPT]
+    return Overview(tuple(kept), len(told) - len(kept), str(done.lane), done.model)
+
+
+def _speaks_of(sentence: str, nodes: Sequence[Mapping[str, Any]]) -> bool:
+    said = set(stems(sentence, drop=True)) - _OF_ROADMAPS
+    meant = {stem for node in nodes for stem in stems(f"{node['label']} {node['description']}", drop=True)}
+    return bool(said) and len(said & meant) >= SPOKEN_SHARE * len(said)
 
 
 def _step(node: Mapping[str, Any], numbers: Mapping[str, int]) -> str:

@@ -82,7 +82,8 @@ def _with_overview(made: Made, lanes: "Lanes") -> Made:
     except LaneError as error:
         return replace(made, metadata={**made.metadata, "overview": f"none: {error}"}, provisional=True)
     told = f"by {written.model}, {len(written.sentences)} sentences, {written.dropped} dropped"
-    return replace(made, metadata={**made.metadata, "overview": told}, also={"overviews": [written.row("roadmap")]})
+    rows = [written.row("roadmap")] if written.sentences else []
+    return replace(made, metadata={**made.metadata, "overview": told}, also={"overviews": rows})
 
 
 def _make(snapshot: "Snapshot") -> Made:

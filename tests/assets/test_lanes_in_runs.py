@@ -19,7 +19,8 @@ from cortex_pipelines.settings import load_settings
 from tests.servers.faults import Answer, serving
 from tests.servers.keepers import Router
 
-SAID = "Build the timetable <b>first</b>. [1] Trust me. See step [99]. The paper comes [1] before the print [2]."
+SAID = "Decide on the <b>paper</b> of the timetable printer first. [1] Trust me. See the timetable printer [99]. "
+SAID += "The winter timetable is printed after that [2]. The harbour will be rebuilt in marble [2]."
 PRD = """# PRD
 
 - R-1: The timetable printer must print the winter timetable.
@@ -64,7 +65,7 @@ def test_what_a_lane_adds_cites_what_there_is_and_its_calls_are_in_the_metadata(
         again = metadata(atlas(ARGOS_LANE_ORCHESTRATOR_URL=server.url))
     assert len(server.asked) == 1
     assert server.asked[0]["temperature"] == 0.3
-    assert told["overview"] == "by m, 2 sentences, 2 dropped"
+    assert told["overview"] == "by m, 2 sentences, 3 dropped"
     assert {name: told[f"lane_{name}"] for name in ("calls", "attempts", "cached", "fallbacks", "failed")} == {
         "calls": 1,
         "attempts": 1,
@@ -79,10 +80,9 @@ def test_what_a_lane_adds_cites_what_there_is_and_its_calls_are_in_the_metadata(
     assert "lanes" not in again
     markdown, page = report(settings), report(settings, "html")
     assert "written by m, lane ORCHESTRATOR" in markdown
-    assert "The paper comes before the print" in markdown
-    assert "Trust me" not in markdown
-    assert "See step" not in markdown
-    assert "<b>first" not in page
+    assert r"The winter timetable is printed after that\. (*" in markdown
+    assert not [word for word in ("Trust me", "See the", "marble") if word in markdown]
+    assert "<b>paper" not in page
     # No other product asked anybody.
     assert "no model was asked" in (settings.reports / "atlas" / "gap_report.md").read_text()
 
@@ -107,6 +107,7 @@ def test_an_answer_without_citations_adds_nothing(atlas, settings):
     with serving(Answer(text="All is well. Ship it.")) as server:
         assert "0 sentences, 2 dropped" in metadata(atlas(ARGOS_LANE_ORCHESTRATOR_URL=server.url))["overview"]
     assert "Ship it" not in report(settings)
+    assert "## Overview" not in report(settings)
 
 
 def test_the_command_tells_what_a_lane_took(atlas, variables):
