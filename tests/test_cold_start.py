@@ -39,3 +39,15 @@ def test_the_list_of_products_loads_nothing_heavy():
 
 def test_the_code_location_loads_dagster_and_nothing_else_that_is_heavy():
     assert loaded_after("import cortex_pipelines.definitions") <= {"dagster", "numpy"}
+
+
+def test_importing_the_client_of_lanes_asks_nobody_and_starts_no_thread():
+    code = (
+        "import sys, threading\n"
+        "asked = []\n"
+        "sys.addaudithook(lambda event, given: asked.append(event) if event.startswith('socket.') else None)\n"
+        "import cortex_pipelines.lanes, cortex_pipelines.lanes.client\n"
+        "assert [event for event in asked if event != 'socket.__new__'] == [], asked\n"
+        "assert threading.active_count() == 1\n"
+    )
+    assert loaded_after(code) == {"httpx"}

@@ -232,6 +232,19 @@ def test_an_open_breaker_is_passed_by_at_once_and_closes_by_one_probe(lanes, mon
         assert ours.complete(Lane.CODER, HELLO, max_tokens=50).endpoint == ill.url
 
 
+def test_a_server_whose_tokens_stand_still_is_caught_although_it_says_that_it_is_well(lanes):
+    with serving(Answer(stall=2, pings=True)) as wedged, serving(Answer(text="From the other.")) as well:
+        limits = Limits(connect=2, first=0.3, stall=0.3)
+        ours = lanes(limits, ARGOS_LANE_CODER_URL=f"{wedged.url},{well.url}")
+        for _ in range(3):
+            assert ours.complete(Lane.CODER, HELLO, max_tokens=50).text == "From the other."
+        assert httpx.get(f"{wedged.url}/v1/models").status_code == 200
+        assert ours.health.status(wedged.url).state is State.OPEN
+        done = ours.complete(Lane.CODER, HELLO, max_tokens=50)
+        assert outcomes(done) == ["passed by", "answered"]
+        assert len(wedged.asked) == 3
+
+
 def test_where_all_are_open_the_first_recovery_is_waited_for(lanes, monkeypatch):
     monkeypatch.setattr("cortex_pipelines.lanes.health.OPEN_SECONDS", 2.0)
     answers = {"now": BOOM}
