@@ -50,6 +50,8 @@ LIMIT = 256
 LIMIT_SECONDS = 1.0
 # How long to wait for a place, or for a probe, before looking again.
 LOOK_AGAIN_SECONDS = 0.02
+# A model is loaded in seconds to minutes.
+LOADED_SECONDS = 0.2
 
 ENDPOINTS = 64
 PROCESSES = 64
@@ -216,7 +218,9 @@ class Health:
                 return refused
             limit = int(max(1.0, min(record.limit, cap or LIMIT)))
             if record.trips:
-                return Refused(self._between(record), _unpacked(record.reason), now + LOOK_AGAIN_SECONDS)
+                state = self._between(record)
+                again = LOADED_SECONDS if state is State.LOADING else LOOK_AGAIN_SECONDS
+                return Refused(state, _unpacked(record.reason), now + again)
             if not record.seen_at or record.failures:
                 # Nobody knows whether it is there: not more are sent than may fail.
                 limit = min(limit, max(1, FAILURES_IN_A_ROW - record.failures))

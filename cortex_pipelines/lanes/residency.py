@@ -57,6 +57,10 @@ class Residency:
         """
         if not await self.recover() and endpoint in self._read()[0]:
             raise Asleep("a large job has the room")
+        served = await self._lanes.probe(endpoint)
+        if served.keeper is None or served.held is Held.LOADED:
+            # Nobody has to wait for others who load.
+            return False
         return await self._load(endpoint, seconds, evict)
 
     async def unload(self, endpoint: Endpoint, *, seconds: float = DRAIN_SECONDS) -> bool:

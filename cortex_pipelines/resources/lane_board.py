@@ -2,6 +2,7 @@
 
 import json
 import time
+import zlib
 from collections.abc import Mapping
 
 import dagster as dg
@@ -10,6 +11,7 @@ from cortex_pipelines.settings import Settings
 
 # Longer than a write takes; a lease is taken in the background of calls.
 SETTLED_SECONDS = 0.25
+PLACES = 64
 _PREFIX = "cortex:lanes"
 
 
@@ -22,8 +24,9 @@ def lane_board(settings: Settings, instance: dg.DagsterInstance) -> "DagsterBoar
 class DagsterBoard:
     """A board of lanes (`lanes.board.Board`) in the instance's key-value storage.
 
-    That storage has no compare-and-set. Of those who take a lease at once the last to write has it, and the others see
-    that when they look again a moment later. Redis is exact also where a write takes longer than that moment.
+    That storage has no compare-and-set. Whoever wants a lease puts a claim of its own beside the others', and looks
+    again a moment later: the oldest claim has it. That is exact as long as clocks agree to within that moment, and no
+    two of the few who probe share one of the places for claims; Redis is exact without that.
     """
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
@@ -40,18 +43,26 @@ class DagsterBoard:
 
     def lease(self, key: str, holder: str, seconds: float) -> bool:
         """Take a thing for so long; False where another holder has it."""
-        if self._holder(key) not in (None, holder):
+        if self._claims(key):
             return False
-        self.write({f"lease:{key}": json.dumps([holder, time.time() + seconds])})
+        now = time.time()
+        self._claim(key, holder, now, now + seconds)
         time.sleep(SETTLED_SECONDS)
-        return self._holder(key) == holder
+        if min(self._claims(key), default=None) == (now, holder):
+            return True
+        self.release(key, holder)
+        return False
 
     def release(self, key: str, holder: str) -> None:
         """Give back what `lease` gave."""
-        if self._holder(key) == holder:
-            self.write({f"lease:{key}": json.dumps([holder, 0])})
+        if any(name == holder for _, name in self._claims(key)):
+            self._claim(key, holder, 0.0, 0.0)
 
-    def _holder(self, key: str) -> str | None:
-        told = self.read([f"lease:{key}"]).get(f"lease:{key}")
-        holder, until = json.loads(told) if told else (None, 0)
-        return holder if time.time() < until else None
+    def _claim(self, key: str, holder: str, since: float, until: float) -> None:
+        self.write({f"lease:{key}:{zlib.crc32(holder.encode()) % PLACES}": json.dumps([since, until, holder])})
+
+    def _claims(self, key: str) -> list[tuple[float, str]]:
+        """Since when who claims it."""
+        told = self.read([f"lease:{key}:{place}" for place in range(PLACES)])
+        claims = [json.loads(text) for text in told.values()]
+        return [(since, holder) for since, until, holder in claims if time.time() < until]
