@@ -69,7 +69,9 @@ def build_roadmap(work: Work) -> Outcome:
 
     def make(snapshot: "Snapshot") -> Made:
         made = _make(snapshot)
-        return _with_overview(made, work.lanes) if work.lanes is not None and made.rows else made
+        if work.lanes is None or not made.rows or not work.served_by(overview.LANE):
+            return made
+        return _with_overview(made, work.lanes)
 
     return keep(work, "roadmap", "roadmap", VERSION, INPUTS, make, overview.LANE)
 

@@ -103,6 +103,14 @@ def test_without_an_answer_the_roadmap_is_whole_and_the_next_run_asks_again(atla
         assert "## Overview" not in report(settings)
 
 
+def test_a_lane_that_has_no_model_while_others_do_is_not_asked(atlas, settings):
+    with serving(Answer(text=SAID)) as server:
+        told = metadata(atlas(ARGOS_LANE_CODER_URL=server.url))
+    assert server.asked == []
+    assert "overview" not in told
+    assert "lanes" not in told
+
+
 def test_an_answer_without_citations_adds_nothing(atlas, settings):
     with serving(Answer(text="All is well. Ship it.")) as server:
         assert "0 sentences, 2 dropped" in metadata(atlas(ARGOS_LANE_ORCHESTRATOR_URL=server.url))["overview"]
