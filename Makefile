@@ -41,6 +41,7 @@ check: $(VENV)/installed
 lock:
 	$(BIN)/uv pip compile $(LOCK) --group build --output-file requirements/run.txt pyproject.toml
 	$(BIN)/uv pip compile $(LOCK) --group dev --constraints requirements/run.txt --output-file requirements/dev.txt pyproject.toml
+	$(BIN)/uv pip compile $(LOCK) --extra deploy --group build --constraints requirements/run.txt --output-file requirements/deploy.txt pyproject.toml
 
 LOCK := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-strip-extras
 

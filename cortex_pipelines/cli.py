@@ -13,6 +13,8 @@ import click
 from cortex_pipelines import __version__
 from cortex_pipelines.errors import CortexError
 from cortex_pipelines.lanes_cli import lanes
+from cortex_pipelines.models_cli import models
+from cortex_pipelines.operations_cli import backup, doctor, prune, restore
 from cortex_pipelines.terminal import as_json, one_line_errors, visible
 
 if TYPE_CHECKING:
@@ -34,24 +36,32 @@ def main() -> None:
 
 
 main.add_command(lanes)
+main.add_command(models)
+main.add_command(backup)
+main.add_command(restore)
+main.add_command(prune)
+main.add_command(doctor)
 
 
 @main.command()
 @click.argument("projects", nargs=-1)
+@click.option("-s", "--select", multiple=True, metavar="PRODUCT", help="Only this product, and what it is made from.")
 @click.option("--force", is_flag=True, help="Do everything again, also what has not changed.")
 @as_json
 @one_line_errors
-def run(projects: tuple[str, ...], force: bool, as_json: bool) -> None:
+def run(projects: tuple[str, ...], select: tuple[str, ...], force: bool, as_json: bool) -> None:
     """Build every product of PROJECTS, or of every project of the inbox.
 
     Only what changed since the last run is done. Exits with 1 when a check fails that guards a product.
     """
+    from cortex_pipelines.products import selected
     from cortex_pipelines.running import run_project, summary_lines
 
+    products = selected(select)
     settings = _settings()
     summaries = []
     for project in _chosen(settings, projects):
-        summary = run_project(project, settings, force=force, report=_progress(project, quiet=as_json))
+        summary = run_project(project, settings, force, _progress(project, quiet=as_json), products)
         summaries.append(summary)
         if not as_json:
             click.echo("\n".join(summary_lines(summary)))

@@ -1,13 +1,17 @@
 """The code location: where assets, checks, resources, sensors and schedules meet. It computes nothing."""
 
+import os
+
 import dagster as dg
 
 from cortex_pipelines.assets import project_assets
 from cortex_pipelines.errors import CortexError
 from cortex_pipelines.resources import resources
 from cortex_pipelines.sensors import AUDIT_JOB, project_automation
+from cortex_pipelines.sensors.alerting import alerting
 from cortex_pipelines.sensors.lane_health import lane_watch
 from cortex_pipelines.settings import Settings, load_settings
+from cortex_pipelines.upkeep import daily_upkeep, upkeep
 
 
 class ExecutorMissing(CortexError):
@@ -23,9 +27,9 @@ def build_definitions(settings: Settings, variables: dict[str, str] | None = Non
         assets=[*project_assets(projects), *lanes.assets],
         asset_checks=lanes.checks,
         resources=resources(variables),
-        jobs=[AUDIT_JOB],
-        sensors=[*sensors, *lanes.sensors],
-        schedules=schedules,
+        jobs=[AUDIT_JOB, upkeep],
+        sensors=[*sensors, *lanes.sensors, *alerting(settings)],
+        schedules=[*schedules, daily_upkeep],
         executor=executor(settings.executor),
     )
 
@@ -48,6 +52,13 @@ def executor(name: str) -> dg.ExecutorDefinition:
             from dagster_docker import docker_executor
 
             return docker_executor
+        if name == "celery":
+            from dagster_celery import celery_executor
+
+            # By the variable's name, so that the address, which may hold a password, is in no run's configuration.
+            url = {"env": "CORTEX_CELERY_URL"}
+            given = {"broker": url, "backend": url} if os.environ.get("CORTEX_CELERY_URL") else {}
+            return celery_executor.configured(given, name="celery")
         from dagster_k8s import k8s_job_executor
 
         return k8s_job_executor

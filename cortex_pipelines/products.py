@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cortex_pipelines import reports
 from cortex_pipelines.codebase.analyses import CODE_ANALYSES
+from cortex_pipelines.errors import CortexError
 from cortex_pipelines.ingest.documents import DOCUMENTS
 from cortex_pipelines.ingest.repositories import REPOSITORIES
 from cortex_pipelines.ingest.scan import project_sources
@@ -167,6 +168,25 @@ PRODUCTS: tuple[Product, ...] = (
         checks={"acyclic": True, "evidence_resolves": True},
     ),
 )
+
+
+class UnknownProduct(CortexError):
+    """There is no product of that name."""
+
+
+def selected(names: Sequence[str]) -> tuple[Product, ...]:
+    """The products of these names and all that they are made from, in their order; every product for no names."""
+    known = {product.name: product for product in PRODUCTS}
+    wanted: set[str] = set()
+    left = list(names or known)
+    while left:
+        name = left.pop()
+        if name not in known:
+            raise UnknownProduct(f"there is no product {name}: choose of {', '.join(known)}")
+        if name not in wanted:
+            wanted.add(name)
+            left += known[name].deps
+    return tuple(product for product in PRODUCTS if product.name in wanted)
 
 
 def build(product: Product, work: Work, on_batch: Callable[[int, int], None] = lambda done, of: None) -> Outcome:

@@ -1,7 +1,7 @@
 """One run over a project without Dagster: every product in order, its report, and a summary for people."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,8 +77,11 @@ def run_project(
     settings: Settings,
     force: bool = False,
     report: Callable[[str, int, int], None] = lambda product, done, of: None,
+    products: Sequence[Product] = PRODUCTS,
 ) -> Summary:
-    """Build every product of a project; `report` hears the product and how many of its batches are done, of how many.
+    """Build `products` of a project, which are in their order.
+
+    `report` hears the product and how many of its batches are done, of how many.
 
     A product whose check failed blocks what is built from it, as in Dagster; the others are built.
     """
@@ -93,7 +96,7 @@ def run_project(
     )
     built: list[Built] = []
     stopped: dict[str, str] = {}
-    for product in PRODUCTS:
+    for product in products:
         if culprit := next((stopped[dep] for dep in product.deps if dep in stopped), None):
             stopped[product.name] = culprit
             built.append(Built(product, Outcome(), 0.0, culprit))

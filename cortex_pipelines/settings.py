@@ -1,6 +1,7 @@
 """Every CORTEX_* and ARGOS_* variable, typed, with where each value came from."""
 
 import os
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -66,6 +67,35 @@ def _header(key: SecretStr) -> SecretStr:
     return key
 
 
+def _webhook(url: SecretStr) -> SecretStr:
+    """The address of a webhook is often its secret."""
+    parts = urlsplit(url.get_secret_value())
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("should be http://HOST/PATH or https://HOST/PATH")
+    return url
+
+
+def _mail_server(url: SecretStr) -> SecretStr:
+    parts = urlsplit(url.get_secret_value())
+    if parts.scheme not in ("smtp", "smtps", "smtp+starttls") or not parts.hostname:
+        raise ValueError("should be smtp://, smtps:// or smtp+starttls://, with USER:PASSWORD@ where needed, HOST:PORT")
+    return url
+
+
+def _broker(url: SecretStr) -> SecretStr:
+    """Celery's broker, which keeps the results too."""
+    parts = urlsplit(url.get_secret_value())
+    if parts.scheme not in ("redis", "rediss", "amqp", "amqps") or not parts.hostname:
+        raise ValueError("should be redis://HOST:PORT/NUMBER or amqp://USER:PASSWORD@HOST:PORT//")
+    return url
+
+
+def _mailbox(address: str) -> str:
+    if not re.fullmatch(r"[^\s@,<>]+@[^\s@,<>]+", address):
+        raise ValueError("should be NAME@HOST")
+    return address
+
+
 def _board(url: SecretStr) -> SecretStr:
     """Redis's address may hold a password."""
     told = url.get_secret_value()
@@ -85,6 +115,9 @@ Secret = Annotated[SecretStr, AfterValidator(_header)] | None
 ServerKind = Annotated[Backend, BeforeValidator(_lower)] | None
 Count = Annotated[int, Field(ge=0)] | None
 Projects = Annotated[tuple[str, ...], BeforeValidator(lambda value: project_names(_words(value)))]
+
+
+Executor = Literal["in_process", "multiprocess", "docker", "k8s", "celery"]
 
 
 class _Values(BaseModel):
@@ -149,9 +182,14 @@ class Settings(BaseSettings):
     state: Path = Path(".cortex")
     projects: Projects = ()
     deep_ingest_bytes: ByteSize = ByteSize(50 * 2**20)
-    executor: Annotated[Literal["in_process", "multiprocess", "docker", "k8s"], BeforeValidator(_lower)] = "in_process"
+    executor: Annotated[Executor, BeforeValidator(_lower)] = "in_process"
+    celery_url: Annotated[SecretStr, AfterValidator(_broker)] | None = None
     lane_cache: Annotated[CacheMode, BeforeValidator(_lower)] = CacheMode.WRITE
     lane_cache_bytes: ByteSize = ByteSize(256 * 2**20)
+    alert_webhook: Annotated[SecretStr, AfterValidator(_webhook)] | None = None
+    alert_email: Annotated[tuple[Annotated[str, AfterValidator(_mailbox)], ...], BeforeValidator(_words)] = ()
+    alert_from: Annotated[str, AfterValidator(_mailbox)] = "cortex@localhost"
+    smtp_url: Annotated[SecretStr, AfterValidator(_mail_server)] = SecretStr("smtp://localhost:25")
     lane_board: Annotated[SecretStr, AfterValidator(_board)] | None = None
     model_memory: ByteSize | None = None
     model_hosts: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()
@@ -192,6 +230,7 @@ class Settings(BaseSettings):
 def _variables() -> dict[str, tuple[Any, ...]]:
     """Each variable's name and the path of its value in `Settings`."""
     flat = ["inbox", "store", "reports", "state", "projects", "deep_ingest_bytes", "executor"]
+    flat += ["celery_url", "alert_webhook", "alert_email", "alert_from", "smtp_url"]
     flat += ["lane_cache", "lane_cache_bytes", "lane_board", "model_memory", "model_hosts", "burst_model"]
     names: dict[str, tuple[Any, ...]] = {f"CORTEX_{name.upper()}": (name,) for name in flat}
     for lane in Lane:

@@ -20,6 +20,10 @@ NEEDED = {
     "vllm": (os.environ.get("VLLM_PYTHON"), "a real vLLM: VLLM_PYTHON names no Python that has it (docs/lanes.md)"),
     "router": (os.environ.get("LLAMA_SERVER"), "a real llama.cpp router: LLAMA_SERVER names none (docs/lanes.md)"),
     "redis": (shutil.which("redis-server"), "a real Redis: redis-server is not installed"),
+    "docker": (
+        os.environ.get("CORTEX_DOCKER_TESTS") == "1" and all(map(shutil.which, ("dockerd", "docker-compose"))),
+        "a real container engine: CORTEX_DOCKER_TESTS is not 1, or docker is not installed (docs/deployment.md)",
+    ),
 }
 
 

@@ -147,3 +147,19 @@ def test_the_command_is_installed_and_its_help_names_every_command(tmp_path):
     )
     for command in ("run", "search", "ask", "projects", "settings"):
         assert command in done.stdout
+
+
+def test_a_selected_product_is_built_with_what_it_is_made_from_and_no_other(cortex, notes, settings):
+    [told] = json.loads(cortex("run", "--select", "gap_report", "-s", "ideas", "--json").stdout)
+    assert list(told["products"]) == [
+        "documents",
+        "repositories",
+        "rag_index",
+        "code_analyses",
+        "gap_report",
+        "ideas",
+    ]
+    assert not (settings.reports / "notes" / "roadmap.md").exists()
+    unknown = cortex("run", "--select", "gaps")
+    assert unknown.exit_code == 2
+    assert unknown.stderr.startswith("cortex: there is no product gaps: choose of documents, ")

@@ -7,7 +7,7 @@ from cortex_pipelines.lanes.health import State, Status
 _SHUT = (State.OPEN, State.PROBING, State.MISCONFIGURED)
 
 # Name, type, help, and where the value stands.
-_METRICS: tuple[tuple[str, str, str, Callable[[Status], float]], ...] = (
+METRICS: tuple[tuple[str, str, str, Callable[[Status], float]], ...] = (
     ("attempts_total", "counter", "Attempts at an endpoint.", lambda s: s.record.attempts),
     ("answered_total", "counter", "Attempts that were answered.", lambda s: s.record.answered),
     ("failed_total", "counter", "Attempts that failed by the server's fault.", lambda s: s.record.failed),
@@ -25,7 +25,7 @@ def counters(statuses: Iterable[Status]) -> list[dict[str, str | float]]:
     """The same numbers, a row for each endpoint."""
     return [
         {"endpoint": status.name, "model": status.model, "state": str(status.state)}
-        | {name: value(status) for name, _, _, value in _METRICS}
+        | {name: value(status) for name, _, _, value in METRICS}
         for status in statuses
     ]
 
@@ -34,7 +34,7 @@ def prometheus(statuses: Iterable[Status]) -> str:
     """The text format, version 0.0.4: the numbers count from when the machine's first call was made."""
     known = list(statuses)
     lines = []
-    for name, kind, told, value in _METRICS:
+    for name, kind, told, value in METRICS:
         lines += [f"# HELP cortex_lane_{name} {told}", f"# TYPE cortex_lane_{name} {kind}"]
         for status in known:
             labels = f'endpoint="{_escaped(status.name)}",model="{_escaped(status.model)}"'

@@ -1,12 +1,13 @@
 """The state of each lane in the Dagster UI: an asset that is only watched, with a check that warns."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from cortex_pipelines.alerts import Alert, configured, send
 from cortex_pipelines.lanes import Lanes
 from cortex_pipelines.lanes.doctor import Examined, examine
 from cortex_pipelines.lanes.health import State
@@ -18,6 +19,8 @@ from cortex_pipelines.settings import Settings
 
 LOOK_SECONDS = 60
 CHECK = "answers"
+# Beside the lanes, in the sensor's cursor: those that nobody answers.
+_ILL = "ill"
 WELL = (State.READY, State.SATURATED, State.UNKNOWN)
 
 
@@ -52,20 +55,37 @@ def lane_watch(settings: Settings) -> LaneWatch:
     )
     def lane_health(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         before: dict[str, str] = json.loads(context.cursor or "{}")
+        ill_before = before.pop(_ILL, "").split()
         seen = _by_lane(lanes, lane_board(settings, context.instance))
         now = datetime.now(UTC)
         lanes.residency.warm(lanes_ahead(context.instance, next_audit(now), now))
         found = {lane: _told(endpoints) for lane, endpoints in seen.items()}
         changed = [lane for lane in Lane if before.get(lane) != found[lane]]
+        ill = [lane for lane in Lane if not _passed(seen[lane])]
+        if configured(settings):
+            for alert in _alerts(seen, ill_before, ill):
+                for fault in send(settings, alert):
+                    context.log.error(f"nobody was told that {alert.title}: {fault}")
         if not changed:
             return dg.SkipReason("no lane changed")
         events: list[dg.AssetObservation | dg.AssetCheckEvaluation] = []
         for lane in changed:
             events.append(dg.AssetObservation(keys[lane], metadata=_metadata(seen[lane])))
             events.append(_evaluation(keys[lane], seen[lane]))
-        return dg.SensorResult(asset_events=events, cursor=json.dumps(found))
+        return dg.SensorResult(asset_events=events, cursor=json.dumps({**found, _ILL: " ".join(ill)}))
 
     return LaneWatch(specs, checks, (lane_health,))
+
+
+def _alerts(seen: Mapping[Lane, list[Examined]], before: Sequence[str], ill: Sequence[Lane]) -> Iterator[Alert]:
+    """One for each lane that nobody answers any more, and one when somebody does again."""
+    for lane in ill:
+        if lane not in before:
+            lines = [f"{one.endpoint}: {one.fault or one.state}. {one.fix}" for one in seen[lane]]
+            yield Alert(f"Cortex: no model answers for the lane {lane}", "\n".join(lines))
+    for name in before:
+        if name not in ill:
+            yield Alert(f"Cortex: the lane {name} is answered again", "", resolved=True)
 
 
 def next_audit(now: datetime) -> datetime | None:

@@ -1,7 +1,20 @@
 """The project's database: tables, staging and publications. Nothing else opens it."""
 
+from cortex_pipelines.store.database import is_remote
 from cortex_pipelines.store.errors import PublicationMoved, StoreBusy, StoreError
 from cortex_pipelines.store.project import ProjectStore, Publishing, Snapshot
 from cortex_pipelines.store.staging import Staging
+from cortex_pipelines.store.versions import SCHEMA_VERSION, StoreTooNew
 
-__all__ = ["ProjectStore", "PublicationMoved", "Publishing", "Snapshot", "Staging", "StoreBusy", "StoreError"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "ProjectStore",
+    "PublicationMoved",
+    "Publishing",
+    "Snapshot",
+    "Staging",
+    "StoreBusy",
+    "StoreError",
+    "StoreTooNew",
+    "is_remote",
+]

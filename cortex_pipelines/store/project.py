@@ -6,10 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cortex_pipelines.store import publication
+from cortex_pipelines.store import publication, versions
 from cortex_pipelines.store.database import Where, condition, connect, is_remote
 from cortex_pipelines.store.errors import told_of
 from cortex_pipelines.store.leases import lease
@@ -51,13 +52,19 @@ class ProjectStore:
         """What is published now; empty where nothing is."""
         if not is_remote(self.uri) and not Path(self.uri, f"{publication.RECORD}.lance").is_dir():
             return Snapshot(self.uri, None, Publication())
-        if not is_remote(self.uri) and (known := publication.read_copy(self.uri)):
+        with told_of(self.uri):
+            schema = versions.known(self.uri)
+        current = schema == versions.SCHEMA_VERSION
+        if current and not is_remote(self.uri) and (known := publication.read_copy(self.uri)):
             return Snapshot(self.uri, None, known)
         with told_of(self.uri):
             database = connect(self.uri)
             # The copy is of a state that is not newer than what is read.
             state = publication.state(self.uri)
             published = publication.read(database)
+            if not current and versions.unfit(database, published.tables):
+                _tell_of_older(self.uri)
+                return Snapshot(self.uri, database, Publication(published.generation))
             if state:
                 publication.write_copy(self.uri, state, published)
             return Snapshot(self.uri, database, published)
@@ -70,6 +77,7 @@ class ProjectStore:
         """
         with self._exclusive() as still_ours:
             with told_of(self.uri):
+                schema = versions.known(self.uri)
                 if not is_remote(self.uri):
                     Path(self.uri).mkdir(parents=True, exist_ok=True)
                 database = connect(self.uri)
@@ -77,11 +85,27 @@ class ProjectStore:
                 _sweep(self.uri)
             writer = Publishing(self.uri, database, published, restored, still_ours)
             try:
+                if schema < versions.SCHEMA_VERSION:
+                    writer.take_over()
                 yield writer
             finally:
                 if not writer.published:
                     with told_of(self.uri):
                         _repair(database)
+
+    @contextmanager
+    def held(self) -> Iterator[Publication]:
+        """Keep writers out, so that every file of what is published stays as it is; yields what is published."""
+        with self._exclusive():
+            with told_of(self.uri):
+                versions.known(self.uri)
+                there = is_remote(self.uri) or Path(self.uri, f"{publication.RECORD}.lance").is_dir()
+                published = publication.read(connect(self.uri)) if there else Publication()
+            yield published
+
+    def writer_kept_out(self) -> AbstractContextManager[Callable[[], None]]:
+        """Keep writers out, whatever state the store is in."""
+        return self._exclusive()
 
     def staging(self, product: str) -> Staging:
         """Where a product's mapped batches wait for commit."""
@@ -274,6 +298,34 @@ class Publishing(_Reader):
         with told_of(self._uri):
             self._writable(table).add(written, mode="overwrite")
 
+    def take_over(self) -> None:
+        """Make the tables that older code left this code's own.
+
+        Where the columns of one are others, all are emptied and the next run fills them: rows are derived from each
+        other, and half of them would be taken for all.
+        """
+        with told_of(self._uri):
+            unfit = versions.unfit(self._database, self._old.tables)
+            for name in self._old.tables if unfit else ():
+                if name in TABLES:
+                    made: Any = self._database.create_table(name, schema=TABLES[name].schema(), mode="overwrite")
+                    self._opened[name] = made
+                    made.set_unenforced_primary_key(TABLES[name].key)
+                    self._touched.add(name)
+
+    def compact(self) -> list[str]:
+        """Compact every table and prune what no publication needs; the tables that moved, which is to be published."""
+        with told_of(self._uri):
+            for name in self._old.tables.keys() & TABLES.keys():
+                opened = self._open(name)
+                before = opened.version
+                self._settle(TABLES[name])
+                if opened.version != before:
+                    self._touched.add(name)
+            if publication.RECORD in publication.table_names(self._database):
+                self._database.open_table(publication.RECORD).optimize(cleanup_older_than=CLEANUP_MARGIN)
+        return sorted(self._touched)
+
     def publish(self) -> int:
         """Make what was written the published state; the new generation.
 
@@ -291,6 +343,8 @@ class Publishing(_Reader):
                 publication.retag(opened, kept)
             new = Publication(self._old.generation + 1, tables, self._old.tables)
             publication.replace(self._database, self._old, new)
+            if versions.recorded(self._uri) != versions.SCHEMA_VERSION:
+                versions.record(self._uri)
         self.published = True
         return new.generation
 
@@ -341,6 +395,12 @@ class Publishing(_Reader):
             if "Cleanup error" not in str(error):
                 raise
             log.info("%s: nothing pruned, %s", table.name, error)
+
+
+@cache
+def _tell_of_older(uri: str) -> None:
+    """Once is enough: a run reads the store many times before it publishes."""
+    log.warning("the store %s was made by older code: the next run builds it again", uri)
 
 
 def _index(table: Table, opened: Any) -> None:

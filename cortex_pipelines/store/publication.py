@@ -131,3 +131,16 @@ def table_names(database: "lancedb.DBConnection") -> set[str]:
         page = listed.page_token
         if not page:
             return names
+
+
+def missing(uri: str, published: Publication) -> list[str]:
+    """The tables of a local store whose published version has no manifest; LanceDB is not asked."""
+    # Manifests are named so that newer ones sort first, by older code by the number itself.
+    return sorted(
+        name
+        for name, version in published.tables.items()
+        if not any(
+            Path(uri, f"{name}.lance", "_versions", f"{named}.manifest").is_file()
+            for named in (f"{2**64 - 1 - version:020}", str(version))
+        )
+    )

@@ -181,8 +181,13 @@ def _reset(writer: asyncio.StreamWriter) -> bool:
 
 
 @contextmanager
-def serving(answer: Answer | list[Answer] | Callable[[int], Answer] = Answer(), **given: Any) -> Iterator[ModelServer]:
-    """A server in a thread of its own. Of a list of answers the last is given again and again."""
+def serving(
+    answer: Answer | list[Answer] | Callable[[int], Answer] = Answer(), port: int = 0, **given: Any
+) -> Iterator[ModelServer]:
+    """A server in a thread of its own. Of a list of answers the last is given again and again.
+
+    `port` 0 is one that the system chooses.
+    """
     if isinstance(answer, Answer):
         told = [answer]
     elif isinstance(answer, list):
@@ -193,7 +198,7 @@ def serving(answer: Answer | list[Answer] | Callable[[int], Answer] = Answer(), 
     assert callable(choose)
     server = ModelServer(choose, **given)
     loop = asyncio.new_event_loop()
-    listening = loop.run_until_complete(asyncio.start_server(server.connected, "127.0.0.1", 0, backlog=1024))
+    listening = loop.run_until_complete(asyncio.start_server(server.connected, "127.0.0.1", port, backlog=1024))
     server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
