@@ -470,6 +470,13 @@ class Lanes:
         if talk and not await talk.may_probe(key):
             self.health.probed(endpoint.name, endpoint.model, effect, wait=ELSEWHERE_SECONDS)
             return
+        if talk:
+            # Another machine may just have ended its probe.
+            await talk.exchange()
+            if not self.health.status(endpoint.name, endpoint.model).record.trips:
+                self.health.probed(endpoint.name, endpoint.model, effect)
+                await talk.probed(key)
+                return
         try:
             if not endpoint.url or not await self.residency.load(endpoint):
                 await self.one_token(endpoint)

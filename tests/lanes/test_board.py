@@ -106,7 +106,7 @@ def test_one_machine_probes_while_the_others_wait_for_what_comes_of_it(machine, 
             call.start()
         for call in calls:
             call.join()
-        wait_for(lambda: len(ill.asked) > before)
+        wait_for(lambda: len(ill.asked) > before, 20)
         time.sleep(1.5)
         assert len(ill.asked) == before + 1
 
@@ -148,7 +148,7 @@ def test_a_board_that_cannot_be_reached_costs_no_call(lanes, url):
         began = time.monotonic()
         for number in range(5):
             assert ours.complete(Lane.CODER, HELLO, max_tokens=50 + number).text == "The answer."
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10
 
 
 def test_what_makes_no_sense_or_is_of_the_future_is_not_taken_over(board, machine):
@@ -187,11 +187,11 @@ def test_calls_go_on_while_the_board_is_asked(lanes):
 
         def read(self, keys):
             Slow.asked += 1
-            time.sleep(0.5)
+            time.sleep(3)
             return {}
 
         def write(self, texts):
-            time.sleep(0.5)
+            time.sleep(3)
 
     with serving() as server:
         ours = lanes(ARGOS_LANE_CODER_URL=server.url)
@@ -199,7 +199,7 @@ def test_calls_go_on_while_the_board_is_asked(lanes):
         began = time.monotonic()
         for number in range(20):
             ours.complete(Lane.CODER, HELLO, max_tokens=50 + number)
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 3
         assert Slow.asked == 1
 
 
@@ -211,3 +211,29 @@ def test_a_lane_that_fails_tells_it_too(machine, board):
     key = ours.health.key(dead, None)
     wait_for(lambda: board.read([key]))
     assert json.loads(board.read([key])[key])["trips"] == 1
+
+
+def test_who_comes_late_to_probe_takes_over_what_came_of_it(machine, monkeypatch):
+    monkeypatch.setattr("cortex_pipelines.lanes.health.OPEN_SECONDS", 0.5)
+    answers = {"now": BOOM}
+    with serving(lambda _: answers["now"]) as ill, serving() as well:
+        one, two = (machine(name, ARGOS_LANE_CODER_URL=f"{ill.url},{well.url}") for name in ("one", "two"))
+        for _ in range(3):
+            one.complete(Lane.CODER, HELLO, max_tokens=50)
+        time.sleep(1.1)
+        two.health.alive(ill.url, None)
+        run(one.share())
+        run(two.share())
+        answers["now"] = Answer()
+
+        def mended():
+            one.complete(Lane.CODER, HELLO, max_tokens=5)
+            return one.health.status(ill.url).state is State.READY
+
+        wait_for(mended, 20)
+        run(one.share())
+        before = len(ill.asked)
+        # It looks in the background at the same time, and may not know yet when it asks for the lease.
+        run(two._probe(two.resolve(Lane.CODER).endpoints[0]))
+        assert two.health.status(ill.url).state is State.READY
+        assert len(ill.asked) == before
