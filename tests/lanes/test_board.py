@@ -82,8 +82,12 @@ def test_a_breaker_that_opens_or_closes_on_one_machine_does_so_on_the_others(mac
             return ours.health.status(ill.url).state is State.READY
 
         wait_for(lambda: closed(two, one), 30)
-        run(one.share())
-        assert one.health.status(ill.url).state is State.READY
+
+        def heard():
+            run(one.share())
+            return one.health.status(ill.url).state is State.READY
+
+        wait_for(heard)
 
 
 def test_one_machine_probes_while_the_others_wait_for_what_comes_of_it(machine, monkeypatch):
