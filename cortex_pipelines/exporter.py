@@ -7,7 +7,6 @@ last run told.
 """
 
 import argparse
-import json
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +22,7 @@ from cortex_pipelines.lanes import Lanes
 from cortex_pipelines.lanes.metrics import METRICS
 from cortex_pipelines.projects import find_projects
 from cortex_pipelines.settings import Settings, load_settings
+from cortex_pipelines.standing import Standing
 
 FAILED_WITHIN = timedelta(days=1)
 
@@ -112,16 +112,9 @@ def registry(settings: Settings) -> CollectorRegistry:
 
 
 def _told(settings: Settings, project: str) -> list[tuple[str, Mapping[str, Any]]]:
-    try:
-        known = json.loads((settings.state / project / "standing.json").read_text(encoding="utf-8"))
-        # A product's entry holds what it told; others, such as what is quarantined, hold lists.
-        return [
-            (name, entry["told"])
-            for name, entry in known.items()
-            if isinstance(entry, dict) and isinstance(entry.get("told"), dict)
-        ]
-    except (OSError, ValueError, AttributeError):
-        return []
+    # A product tells an object; others, such as what is quarantined, a list.
+    told = Standing(settings.state / project).told()
+    return [(name, product) for name, product in told.items() if isinstance(product, dict)]
 
 
 def _published(settings: Settings, project: str) -> float | None:

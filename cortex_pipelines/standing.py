@@ -19,6 +19,12 @@ class Standing:
         found = self._load().get(name)
         return found["told"] if isinstance(found, dict) and found.get("key") == key else None
 
+    def told(self) -> dict[str, Any]:
+        """What was told of each name last, whatever has moved since."""
+        return {
+            name: found["told"] for name, found in self._load().items() if isinstance(found, dict) and "told" in found
+        }
+
     def put(self, name: str, key: str, told: Any) -> None:
         """Remember something; what cannot be written is not remembered."""
         content = self._load() | {name: {"key": key, "told": told}}

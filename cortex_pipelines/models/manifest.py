@@ -154,7 +154,7 @@ class Choice:
 
 def load_manifest(path: Path | None = None) -> Manifest:
     """The manifest at `path`, or the one that the package brings. Raises `ManifestError`."""
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     where = str(path) if path else SHIPPED
     try:

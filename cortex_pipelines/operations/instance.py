@@ -85,7 +85,7 @@ def _word(value: Any) -> str:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     if not path.is_file():
         return {}

@@ -38,12 +38,8 @@ QUESTION = "How often does a receiver upload its readings?"
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    """A Dagster instance in a folder, with one finished run."""
-    folder = tmp_path / "home"
-    folder.mkdir()
-    shutil.copyfile(ROOT / "ops" / "dagster.yaml", folder / "dagster.yaml")
-    monkeypatch.setenv("DAGSTER_HOME", str(folder))
+def home(home):
+    """The instance, with one finished run."""
 
     @dg.op
     def nothing():
@@ -56,7 +52,7 @@ def home(tmp_path, monkeypatch):
     with dg.DagsterInstance.get() as instance:
         assert idle.execute_in_process(instance=instance).success
         instance.add_dynamic_partitions("projects", ["kestrel"])
-    return folder
+    return home
 
 
 @pytest.fixture

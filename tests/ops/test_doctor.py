@@ -30,15 +30,6 @@ def store(settings):
     return store
 
 
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    folder = tmp_path / "home"
-    folder.mkdir()
-    shutil.copyfile(ROOT / "ops" / "dagster.yaml", folder / "dagster.yaml")
-    monkeypatch.setenv("DAGSTER_HOME", str(folder))
-    return folder
-
-
 @pytest.fixture(autouse=True)
 def quiet_port(monkeypatch):
     """A port of the test's own, which is free."""

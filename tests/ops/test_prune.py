@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -143,16 +142,6 @@ def failing():
         raise dg.Failure("on purpose")
 
     fails()
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    """An instance in a folder, with SQLite."""
-    folder = tmp_path / "home"
-    folder.mkdir()
-    shutil.copyfile(ROOT / "ops" / "dagster.yaml", folder / "dagster.yaml")
-    monkeypatch.setenv("DAGSTER_HOME", str(folder))
-    return folder
 
 
 def ran(instance, job, project):
