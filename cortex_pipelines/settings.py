@@ -43,6 +43,12 @@ def _words(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _place(value: str) -> str:
+    if "/" in value and not value.startswith("/"):
+        raise ValueError("should be a host such as github.com, or an absolute folder such as /srv/git")
+    return value
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -182,6 +188,14 @@ class Settings(BaseSettings):
     state: Path = Path(".cortex")
     projects: Projects = ()
     deep_ingest_bytes: ByteSize = ByteSize(50 * 2**20)
+    archive_members: Annotated[int, Field(gt=0)] = 100_000
+    archive_bytes: ByteSize = ByteSize(4 * 2**30)
+    archive_member_bytes: ByteSize = ByteSize(50 * 2**20)
+    archive_ratio: Annotated[int, Field(gt=0)] = 200
+    archive_depth: Annotated[int, Field(gt=0)] = 3
+    archive_name_bytes: Annotated[int, Field(gt=0)] = 1_000
+    remotes: Annotated[tuple[Annotated[str, AfterValidator(_place)], ...], BeforeValidator(_words)] = ()
+    mask_secrets: bool = False
     executor: Annotated[Executor, BeforeValidator(_lower)] = "in_process"
     celery_url: Annotated[SecretStr, AfterValidator(_broker)] | None = None
     lane_cache: Annotated[CacheMode, BeforeValidator(_lower)] = CacheMode.WRITE
@@ -194,6 +208,7 @@ class Settings(BaseSettings):
     model_memory: ByteSize | None = None
     model_hosts: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()
     burst_model: str | None = None
+    sleep_level: Annotated[int, Field(ge=1, le=2)] = 1
     lanes: dict[Lane, LaneSettings] = Field(default_factory=lambda: {lane: LaneSettings() for lane in Lane})
     llm: DefaultEndpoint = DefaultEndpoint()
     llama_cpp: LlamaCpp = LlamaCpp()
@@ -230,8 +245,11 @@ class Settings(BaseSettings):
 def _variables() -> dict[str, tuple[Any, ...]]:
     """Each variable's name and the path of its value in `Settings`."""
     flat = ["inbox", "store", "reports", "state", "projects", "deep_ingest_bytes", "executor"]
+    flat += ["archive_members", "archive_bytes", "archive_member_bytes", "archive_ratio", "archive_depth"]
+    flat += ["archive_name_bytes", "remotes", "mask_secrets"]
     flat += ["celery_url", "alert_webhook", "alert_email", "alert_from", "smtp_url"]
     flat += ["lane_cache", "lane_cache_bytes", "lane_board", "model_memory", "model_hosts", "burst_model"]
+    flat += ["sleep_level"]
     names: dict[str, tuple[Any, ...]] = {f"CORTEX_{name.upper()}": (name,) for name in flat}
     for lane in Lane:
         names |= {f"ARGOS_LANE_{lane}_{part.upper()}": ("lanes", lane, part) for part in LaneSettings.model_fields}

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import dagster as dg
 
@@ -46,16 +47,38 @@ def delete_old_runs(instance: dg.DagsterInstance, days: int) -> int:
     for run_id in old:
         instance.delete_run(run_id)
         _delete_files(instance, run_id)
+    _delete_left(instance, before)
     return len(old)
 
 
 def _delete_files(instance: dg.DagsterInstance, run_id: str) -> None:
-    """What a run left in files: its compute logs, and in a local instance what its steps handed on."""
+    """What a run left in files: its compute logs, and what its steps handed on."""
     instance.compute_log_manager.delete_logs(prefix=[run_id])
-    if instance.is_persistent and not instance.is_ephemeral:
-        kept = Path(instance.storage_directory()) / run_id
-        if kept.is_dir() and not kept.is_symlink():
-            shutil.rmtree(kept, ignore_errors=True)
+    kept = Path(instance.storage_directory()) / run_id
+    if kept.is_dir() and not kept.is_symlink():
+        shutil.rmtree(kept, ignore_errors=True)
+
+
+def _delete_left(instance: dg.DagsterInstance, before: datetime) -> None:
+    """The old files of runs that are no longer there: deleted by hand, which leaves them, or lost with a database."""
+    storage = Path(instance.storage_directory())
+    if not storage.is_dir():
+        return
+    for folder in storage.iterdir():
+        # Files of a run under way change; what an asset hands on lies there too, under its name.
+        if (
+            _is_run_id(folder.name)
+            and folder.stat().st_mtime < before.timestamp()
+            and not instance.has_run(folder.name)
+        ):
+            _delete_files(instance, folder.name)
+
+
+def _is_run_id(name: str) -> bool:
+    try:
+        return str(UUID(name)) == name
+    except ValueError:
+        return False
 
 
 @dg.op(description="Prunes and compacts the store of every project.")

@@ -9,6 +9,7 @@ import pytest
 from cortex_pipelines.settings import Settings, load_settings
 from cortex_pipelines.stairs import Work
 from cortex_pipelines.store import ProjectStore
+from tests.servers import postgres
 
 pytest_plugins = ["tests.servers.fixtures"]
 
@@ -19,7 +20,11 @@ ROOT = Path(__file__).parent.parent
 NEEDED = {
     "vllm": (os.environ.get("VLLM_PYTHON"), "a real vLLM: VLLM_PYTHON names no Python that has it (docs/lanes.md)"),
     "router": (os.environ.get("LLAMA_SERVER"), "a real llama.cpp router: LLAMA_SERVER names none (docs/lanes.md)"),
+    "postgres": (postgres.PROGRAMS, "a real PostgreSQL: postgresql is not installed"),
     "redis": (shutil.which("redis-server"), "a real Redis: redis-server is not installed"),
+    "kubectl": (shutil.which("kubectl"), "kustomize: kubectl is not installed"),
+    "libreoffice": (shutil.which("soffice"), "files made by LibreOffice: libreoffice-writer is not installed"),
+    "tesseract": (shutil.which("tesseract"), "images with text: tesseract-ocr is not installed"),
     "docker": (
         os.environ.get("CORTEX_DOCKER_TESTS") == "1" and all(map(shutil.which, ("dockerd", "docker-compose"))),
         "a real container engine: CORTEX_DOCKER_TESTS is not 1, or docker is not installed (docs/deployment.md)",

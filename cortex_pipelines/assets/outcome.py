@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -13,6 +14,8 @@ from cortex_pipelines.stairs import Outcome, Verdict, Work
 
 # Metadata is kept with every event, for ever: the whole report is the file.
 REPORT_CHARACTERS = 60_000
+# Dagster starts failed runs again without regard to `allow_retries`; this it regards.
+NO_RETRY = {"dagster/retry_on_asset_or_op_failure": "false"}
 
 
 class Options(dg.Config):
@@ -30,6 +33,8 @@ def materialize_result(product: Product, work: Work, outcome: Outcome) -> dg.Mat
     if missing := set(product.checks) - set(outcome.verdicts):
         raise dg.Failure(f"{product.name}: no verdict for {', '.join(sorted(missing))}", allow_retries=False)
     path, markdown = write_report(product, work, outcome)
+    if any(blocking and not outcome.verdicts[name].passed for name, blocking in product.checks.items()):
+        _not_again()
     return dg.MaterializeResult(
         metadata={
             **_shown(outcome.metadata),
@@ -38,7 +43,7 @@ def materialize_result(product: Product, work: Work, outcome: Outcome) -> dg.Mat
             **lane_metadata(work),
         },
         data_version=dg.DataVersion(outcome.version) if outcome.version else None,
-        check_results=[_check_result(name, outcome.verdicts[name]) for name in product.checks],
+        check_results=[_check_result(name, outcome.verdicts[name], path) for name in product.checks],
     )
 
 
@@ -74,22 +79,40 @@ def one_line_failure() -> Iterator[None]:
     try:
         yield
     except CortexError as error:
+        _not_again()
         raise dg.Failure(str(error), allow_retries=False) from error
 
 
-def _check_result(name: str, verdict: Verdict) -> dg.AssetCheckResult:
+def _not_again() -> None:
+    """Mark the run: the same would come of it."""
+    context = dg.OpExecutionContext.get()
+    context.instance.add_run_tags(context.run_id, NO_RETRY)
+
+
+def _check_result(name: str, verdict: Verdict, report: Path) -> dg.AssetCheckResult:
+    """A verdict; one that did not pass leads to the report, which lists everything."""
+    metadata = _shown(verdict.metadata)
     return dg.AssetCheckResult(
         check_name=name,
         passed=verdict.passed,
         severity=dg.AssetCheckSeverity.WARN if verdict.warn else dg.AssetCheckSeverity.ERROR,
-        metadata=_shown(verdict.metadata),
+        metadata=metadata if verdict.passed else {**metadata, "report_file": dg.MetadataValue.path(str(report))},
     )
 
 
 def _shown(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata as Dagster takes it: lists as JSON, the rest as it is."""
-    return {
-        name: dg.MetadataValue.json(value) if isinstance(value, (list, tuple, dict)) else value
-        for name, value in metadata.items()
-        if value is not None
-    }
+    """Metadata as Dagster takes it: rows of equal columns as a table, other lists as JSON, the rest as it is."""
+    return {name: _value(value) for name, value in metadata.items() if value is not None}
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, (list, tuple)) and value and all(isinstance(row, Mapping) for row in value):
+        rows = [dg.TableRecord(_flat(row)) for row in value]
+        if all(row.data.keys() == rows[0].data.keys() for row in rows):
+            return dg.MetadataValue.table(rows, dg.TableSchema([dg.TableColumn(name) for name in rows[0].data]))
+    return dg.MetadataValue.json(value) if isinstance(value, (list, tuple, dict)) else value
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as a table takes it: a list in a cell is one text."""
+    return {name: ", ".join(map(str, cell)) if isinstance(cell, (list, tuple)) else cell for name, cell in row.items()}

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
@@ -12,7 +13,7 @@ from urllib.parse import quote, urlencode
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from cortex_pipelines.lanes.errors import BadRequest, ConnectionFailed, StreamCut, TimedOut
+from cortex_pipelines.lanes.errors import BadRequest, ConnectionFailed, LoadFailed, StreamCut, TimedOut
 from cortex_pipelines.lanes.light_httpx import httpx
 from cortex_pipelines.lanes.replies import (
     Gathering,
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 BODY_BYTES = 256 * 2**10
 # Vectors of a batch: 64 of 4,096 numbers of twenty characters each take five megabytes.
 ANSWER_BYTES = 64 * 2**20
+# vLLM's metrics.
+METRICS_BYTES = 4 * 2**20
 # A token's event takes about 300 bytes with llama.cpp and vLLM; one that streams far more is no model.
 EVENT_BYTES = 4 * 2**10
 ROOM_BYTES = 2**20
@@ -51,6 +54,14 @@ UNTOLD = (404, 405, 501)
 
 # Both take the messages of a chat and count what their template makes of it.
 _COUNTING = {Backend.VLLM: "/tokenize", Backend.LLAMA_CPP: "/v1/chat/completions/input_tokens"}
+
+_DISCARDED = re.compile(rb'^vllm:engine_sleep_state\{[^}\n]*sleep_state="discard_all"[^}\n]*\} 1(\.0)?$', re.MULTILINE)
+# Room for the weights, the weights from the disk, and at last the cache: only then does vLLM take requests again.
+_WAKING: tuple[tuple[str, Mapping[str, Any] | None], ...] = (
+    ("/wake_up?tags=weights", None),
+    ("/collective_rpc", {"method": "reload_weights"}),
+    ("/wake_up?tags=kv_cache", None),
+)
 
 T = TypeVar("T")
 
@@ -101,16 +112,40 @@ class Client:
         except TimeoutError:
             return None
 
-    async def tell(self, endpoint: "Endpoint", keeper: Keeper, model: str, load: bool, seconds: float) -> None:
-        """Tell a server to load a model or to let go of it. It may answer before that is done, or refuse if it was."""
-        method, path, content = _told(keeper, model, load)
+    async def tell(
+        self, endpoint: "Endpoint", keeper: Keeper, model: str, load: bool, seconds: float, level: int = 1
+    ) -> None:
+        """Tell a server to load a model or to let go of it. It may answer before that is done, or refuse if it was.
+
+        `level` is how deep vLLM sleeps.
+        """
         try:
             async with asyncio.timeout(seconds):
+                if load and keeper is Keeper.VLLM and (level == 2 or await self._discarded(endpoint)):
+                    await self._read_again(endpoint)
+                    return
+                method, path, content = _told(keeper, model, load, level)
                 status, body = await self.ask(method, endpoint, path, content)
         except TimeoutError:
             raise TimedOut(f"it was told to {'load' if load else 'let go of'} {model}: no answer") from None
         if status != 200 and not isinstance(error := refusal(status, body), BadRequest):
             raise error
+
+    async def _discarded(self, endpoint: "Endpoint") -> bool:
+        """Whether a vLLM that sleeps has discarded its weights, whoever told it to, and at whatever setting."""
+        status, body = await self.ask("GET", endpoint, "/metrics", room=METRICS_BYTES)
+        return status == 200 and _DISCARDED.search(body) is not None
+
+    async def _read_again(self, endpoint: "Endpoint") -> None:
+        """Wake a vLLM that discarded its weights. Woken at once it would answer with whatever lay in its memory.
+
+        What was done of it before, by somebody who was killed, does no harm when it is done again.
+        """
+        for path, content in _WAKING:
+            status, body = await self.ask("POST", endpoint, path, content)
+            if status != 200:
+                # It stays asleep: nobody is answered by it.
+                raise LoadFailed(f"its weights could not be read again: {refusal(status, body)}")
 
     async def version(self, endpoint: "Endpoint", seconds: float) -> str | None:
         """vLLM's version; None where the server has none to tell."""
@@ -297,11 +332,11 @@ def _encoded(content: Mapping[str, Any]) -> bytes:
         return json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
 
 
-def _told(keeper: Keeper, model: str, load: bool) -> tuple[str, str, Mapping[str, Any] | None]:
+def _told(keeper: Keeper, model: str, load: bool, level: int) -> tuple[str, str, Mapping[str, Any] | None]:
     match keeper:
         case Keeper.VLLM:
             # Its default mode would kill the requests that are under way.
-            return "POST", "/wake_up" if load else "/sleep?level=1&mode=wait", None
+            return "POST", "/wake_up" if load else f"/sleep?level={level}&mode=wait", None
         case Keeper.LLAMA_ROUTER:
             return "POST", f"/models/{'load' if load else 'unload'}", {"model": model}
         case Keeper.LLAMA_SWAP:

@@ -136,6 +136,7 @@ class Residency:
             if served.keeper is None or served.held is Held.LOADED:
                 return False
             if served.held is not Held.LOADING:
+                await self._keep_way(endpoint)
                 await self._make_room(endpoint, served, evict)
                 await self._lanes.tell(endpoint, served, load=True, seconds=seconds)
             await self._until(endpoint, Held.LOADED, seconds)
@@ -280,6 +281,15 @@ class Residency:
             await self._end()
             raise
 
+    async def _keep_way(self, endpoint: Endpoint) -> None:
+        """Let go again of what has come back in a burst, with a server that was started anew, before its model does."""
+        # The lanes of the job do not know their own lane's usual model.
+        away, passing = self._read(configured=False)
+        if passing is not None and (passing.url, passing.model) == (endpoint.url, endpoint.model):
+            for other in away:
+                with suppress(AttemptError):
+                    await self._let_go(other, DRAIN_SECONDS)
+
     async def _end(self) -> None:
         try:
             await self._restore()
@@ -303,18 +313,19 @@ class Residency:
         else:
             self._journal.unlink(missing_ok=True)
 
-    def _read(self) -> tuple[list[Endpoint], Endpoint | None]:
-        """The endpoints to load again, and the one to let go of, as far as they are still configured."""
+    def _read(self, configured: bool = True) -> tuple[list[Endpoint], Endpoint | None]:
+        """The endpoints to load again, and the one to let go of: as far as they are `configured`, or all of them."""
         with suppress(OSError, ValueError, KeyError, TypeError):
             told = json.loads(self._journal.read_text(encoding="utf-8"))
             known = {(endpoint.url, endpoint.model): endpoint for endpoint in self._endpoints()}
-            restore = [known[url, model] for url, model in told["restore"] if (url, model) in known]
-            passing = told["unload"] and Endpoint(*told["unload"])
-            if passing:
+
+            def named(url: str, model: str | None) -> Endpoint:
                 # Of the burst model only its server is configured, and its key with it.
-                beside = next((e for e in known.values() if e.url == passing.url), passing)
-                passing = replace(beside, model=passing.model, model_path=None)
-            return restore, passing
+                beside = next((e for e in known.values() if e.url == url), Endpoint(url))
+                return known.get((url, model)) or replace(beside, model=model, model_path=None)
+
+            restore = [named(url, model) for url, model in told["restore"] if not configured or (url, model) in known]
+            return restore, named(*told["unload"]) if told["unload"] else None
         return [], None
 
     def _write(self, restore: Iterable[Endpoint], passing: Endpoint | None) -> None:

@@ -203,7 +203,8 @@ class Lanes:
         assert served.keeper is not None
         model = endpoint.model or next(iter(served.models), "")
         self._served.pop((endpoint.name, endpoint.model), None)
-        await self._connected().tell(endpoint, served.keeper, model, load, seconds)
+        level = self._settings.sleep_level
+        await self._connected().tell(endpoint, served.keeper, model, load, seconds, level)
 
     async def one_token(self, endpoint: Endpoint) -> None:
         """Ask an endpoint for one token; raises an `AttemptError` where it gives none."""

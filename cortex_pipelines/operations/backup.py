@@ -192,7 +192,8 @@ def _state(settings: Settings) -> list[tuple[str, Path]]:
 
 def _instance(instance: Instance, notes: list[str]) -> list[tuple[str, Path]]:
     notes.extend(instance.notes)
-    if instance.home is None:
+    # One that cannot be written holds no more than its settings, and is part of an image.
+    if instance.home is None or not os.access(instance.home, os.W_OK):
         return []
     parts = [instance.home / name for name in HELD]
     files = [path for part in parts for path in ([part] if part.is_file() else _files(part))]

@@ -162,8 +162,8 @@ def _places(settings: Settings) -> Iterator[Check]:
 
 def _space(settings: Settings) -> Iterator[Check]:
     places = _local(settings) | {"ARGOS_MODELS_DIR": settings.models_dir}
-    if (home := Instance.of_environment().home) is not None:
-        places["DAGSTER_HOME"] = home
+    if (files := Instance.of_environment().files) is not None:
+        places["DAGSTER_HOME"] = files
     disks: dict[int, tuple[list[str], Path]] = {}
     for variable, folder in places.items():
         with suppress(OSError):
@@ -265,9 +265,13 @@ def _instance() -> Iterator[Check]:
         told = "not set: runs of Dagster are forgotten when they end; cortex run needs none"
         yield Check("DAGSTER_HOME", Verdict.OK, told)
         return
-    if not os.access(instance.home, os.W_OK):
-        yield Check("DAGSTER_HOME", Verdict.FAULT, f"{instance.home} cannot be written", "give this user the right")
-        return
+    # With runs in PostgreSQL the folder of the settings may be part of an image.
+    for folder in {instance.files or instance.home, *(() if instance.postgres else (instance.home,))}:
+        if not os.access(_nearest(folder), os.W_OK):
+            yield Check("DAGSTER_HOME", Verdict.FAULT, f"{folder} cannot be written", "give this user the right")
+            return
+    if instance.postgres:
+        yield from _database(instance)
     lacking = []
     if _of(instance, "telemetry", "enabled") is not False:
         lacking.append("telemetry: {enabled: false}")
@@ -282,6 +286,20 @@ def _instance() -> Iterator[Check]:
         yield Check(
             "DAGSTER_HOME", Verdict.OK, f"{instance.home}, in {'PostgreSQL' if instance.postgres else 'SQLite'}"
         )
+
+
+def _database(instance: Instance) -> Iterator[Check]:
+    """Whether something listens there; who it is, Dagster will tell."""
+    if instance.address is None:
+        return
+    host, port = instance.address
+    try:
+        socket.create_connection((host, port), timeout=3.0).close()
+        yield Check("PostgreSQL", Verdict.OK, f"{host}:{port} answers")
+    except OSError as error:
+        told = f"{host}:{port} does not answer: {error.strerror or error}"
+        fix = f"start it, or mend storage in {instance.home}/dagster.yaml and the variables it names"
+        yield Check("PostgreSQL", Verdict.FAULT, told, fix)
 
 
 def _of(instance: Instance, group: str, name: str) -> object:

@@ -44,6 +44,21 @@ class Instance:
         return "postgres" in self._storage
 
     @property
+    def address(self) -> tuple[str, int] | None:
+        """Where PostgreSQL listens, its variables looked up; None where that is said in a way of its own."""
+        given = self._given
+        host, port = (_value(given.get(name)) for name in ("hostname", "port"))
+        return (host, int(port or 5432)) if host and (port or "5432").isdecimal() else None
+
+    @property
+    def files(self) -> Path | None:
+        """The folder that logs and what steps hand on are written to."""
+        group = self.config.get("local_artifact_storage")
+        config = group.get("config") if isinstance(group, dict) else None
+        base = _value(config.get("base_dir")) if isinstance(config, dict) else ""
+        return Path(base) if base else self.home
+
+    @property
     def elsewhere(self) -> str:
         """A folder outside of DAGSTER_HOME that holds the SQLite databases; empty where there is none."""
         sqlite = self._storage.get("sqlite")
@@ -71,17 +86,29 @@ class Instance:
 
     def _database(self) -> str:
         """How PostgreSQL's own programs are told of the database; never with the password."""
-        told = self._storage.get("postgres")
-        given = told.get("postgres_db") if isinstance(told, dict) else None
-        if not isinstance(given, dict):
+        if not self._given:
             return '--dbname "$DAGSTER_POSTGRES_URL"'
         options = {"host": "hostname", "port": "port", "username": "username", "dbname": "db_name"}
-        return " ".join(f"--{option} {_word(given[name])}" for option, name in options.items() if given.get(name))
+        return " ".join(
+            f"--{option} {_word(self._given[name])}" for option, name in options.items() if self._given.get(name)
+        )
+
+    @property
+    def _given(self) -> Mapping[str, Any]:
+        """How the database is named, in parts; nothing where it is an address in one."""
+        told = self._storage.get("postgres")
+        given = told.get("postgres_db") if isinstance(told, dict) else None
+        return given if isinstance(given, dict) else {}
 
 
 def _word(value: Any) -> str:
     """A value of the configuration for a shell: as it is, or the variable that it is read from."""
     return f'"${value.get("env")}"' if isinstance(value, dict) else shlex.quote(str(value))
+
+
+def _value(told: Any) -> str:
+    """A value of the configuration: as it is, or that of the variable it is read from."""
+    return os.environ.get(str(told.get("env")), "") if isinstance(told, dict) else str(told or "")
 
 
 def _read(path: Path) -> Mapping[str, Any]:

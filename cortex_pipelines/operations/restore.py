@@ -1,6 +1,7 @@
 """Bringing a backup back: verified whole before anything is touched, unpacked beside what is there, then swapped."""
 
 import errno
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -137,8 +138,11 @@ def _parts(contents: Contents, settings: Settings) -> tuple[list[_Part], list[st
             names = tuple(f"{place.name}{end}" for end in ("", "-wal", "-shm"))
             parts.append(_Part("state", settings.state / place.parent, names))
     if "dagster" in there:
-        if (home := Instance.of_environment().named) is not None:
+        home = Instance.of_environment().named
+        if home is not None and (not home.exists() or os.access(home, os.W_OK)):
             parts.append(_Part("dagster", home, HELD))
+        elif home is not None:
+            notes.append(f"the Dagster instance in it was not restored: {home} cannot be written")
         else:
             notes.append(
                 "the Dagster instance in it was not restored: set DAGSTER_HOME to a folder and restore again with "

@@ -2,6 +2,7 @@
 
 from cortex_pipelines.store.database import is_remote
 from cortex_pipelines.store.errors import PublicationMoved, StoreBusy, StoreError
+from cortex_pipelines.store.objects import get_object, put_object
 from cortex_pipelines.store.project import ProjectStore, Publishing, Snapshot
 from cortex_pipelines.store.staging import Staging
 from cortex_pipelines.store.versions import SCHEMA_VERSION, StoreTooNew
@@ -16,5 +17,7 @@ __all__ = [
     "StoreBusy",
     "StoreError",
     "StoreTooNew",
+    "get_object",
     "is_remote",
+    "put_object",
 ]

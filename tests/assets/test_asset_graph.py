@@ -1,9 +1,12 @@
 """The asset graph in one process: products, checks, what a second run does, and what a failed check stops."""
 
+import sys
+
 import dagster as dg
 import pytest
 
-from cortex_pipelines.definitions import ExecutorMissing, build_definitions, executor, project_partitions
+from cortex_pipelines.definitions import build_definitions, project_partitions
+from cortex_pipelines.executors import ExecutorMissing, executor
 from cortex_pipelines.products import PRODUCTS
 from cortex_pipelines.settings import load_settings
 
@@ -111,9 +114,10 @@ def test_projects_are_dynamic_partitions_and_static_where_they_are_named(variabl
     assert list(named.get_partition_keys()) == ["a", "b"]
 
 
-def test_the_executor_is_the_one_that_is_named():
+def test_the_executor_is_the_one_that_is_named(monkeypatch):
     assert executor("in_process") is dg.in_process_executor
     assert executor("multiprocess") is dg.multiprocess_executor
-    assert executor("docker").name == "docker"
+    assert [executor(name).name for name in ("docker", "k8s", "celery")] == ["docker", "k8s", "celery"]
+    monkeypatch.setitem(sys.modules, "dagster_k8s", None)
     with pytest.raises(ExecutorMissing, match="CORTEX_EXECUTOR=k8s needs the package dagster-k8s"):
         executor("k8s")

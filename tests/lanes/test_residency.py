@@ -10,6 +10,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import pytest
 
 from cortex_pipelines.lanes import LaneFailed, Request
@@ -91,6 +92,59 @@ def test_a_model_that_does_not_come_up_is_passed_by(lanes, monkeypatch):
         done = lanes(**urls, ARGOS_LANE_ORCHESTRATOR_URL=other.url).complete(Lane.CODER, HELLO, max_tokens=50)
     assert done.text == "Another."
     assert keeper.commands == ["load m"]
+
+
+def asleep_at(server, level):
+    httpx.post(f"{server.url}/sleep?level={level}&mode=wait").raise_for_status()
+
+
+@pytest.mark.parametrize(("level", "setting"), [(1, "1"), (1, "2"), (2, "2"), (2, "1")])
+def test_weights_that_were_discarded_are_read_again_whoever_discarded_them(lanes, level, setting):
+    keeper = Vllm(["m"], {"m"})
+    with serving(keeper=keeper) as server:
+        asleep_at(server, level)
+        ours = lanes(ARGOS_LANE_CODER_URL=server.url, CORTEX_SLEEP_LEVEL=setting)
+        assert ours.complete(Lane.CODER, HELLO, max_tokens=50).text == "The answer."
+    assert ("read m" in keeper.commands) is (level == 2 or setting == "2")
+
+
+@pytest.mark.parametrize("setting", ["1", "2"])
+def test_a_model_is_put_to_sleep_as_deep_as_is_set(lanes, setting):
+    keeper = Vllm(["m"], {"m"})
+    with serving(keeper=keeper) as server:
+        ours = lanes(ARGOS_LANE_CODER_URL=server.url, CORTEX_SLEEP_LEVEL=setting)
+        assert run(ours.residency.unload(first(ours)))
+    assert keeper.level == int(setting)
+
+
+def test_a_model_half_awake_is_woken_by_whoever_comes_after_the_one_that_was_killed(lanes):
+    keeper = Vllm(["m"], {"m"})
+    with serving(keeper=keeper) as server:
+        asleep_at(server, 2)
+        httpx.post(f"{server.url}/wake_up?tags=weights").raise_for_status()
+        assert httpx.get(f"{server.url}/is_sleeping").json() == {"is_sleeping": True}
+        ours = lanes(ARGOS_LANE_CODER_URL=server.url)
+        assert ours.complete(Lane.CODER, HELLO, max_tokens=50).text == "The answer."
+
+
+def test_a_model_whose_weights_cannot_be_read_again_stays_asleep_and_another_answers(lanes):
+    keeper = Vllm(["m"], {"m"}, unreadable=True)
+    with serving(keeper=keeper) as server, serving(Answer(text="Another.")) as other:
+        asleep_at(server, 2)
+        ours = lanes(ARGOS_LANE_CODER_URL=server.url, ARGOS_LANE_ORCHESTRATOR_URL=other.url)
+        done = ours.complete(Lane.CODER, HELLO, max_tokens=50)
+        told = run(ours.residency.prewarm([Lane.CODER]))[Lane.CODER]
+    assert done.text == "Another."
+    assert told == "load failed: its weights could not be read again: 500 Internal Server Error"
+    assert keeper.loaded == set()
+
+
+def test_the_imitation_says_noise_when_it_is_woken_without_its_weights():
+    with serving(keeper=Vllm(["m"], {"m"})) as server:
+        asleep_at(server, 2)
+        httpx.post(f"{server.url}/wake_up").raise_for_status()
+        body = {"model": "m", "messages": HELLO, "max_tokens": 5}
+        assert "!!!!" in httpx.post(f"{server.url}/v1/chat/completions", json=body).text
 
 
 def gguf_variables(urls, model):
@@ -183,6 +237,18 @@ def test_a_burst_that_cannot_have_its_model_says_so_and_restores(lanes, machine,
     router.broken.add("reader-wide")
     with pytest.raises(LaneFailed, match="no room for a large job"), lanes(**variables).residency.burst():
         raise AssertionError("it began")
+    assert (vllm.loaded, router.loaded) == ({"coder"}, {"reader", "guard"})
+
+
+def test_a_server_that_is_started_anew_in_a_burst_makes_way_again(lanes, machine):
+    vllm, router, variables = machine
+    ours = lanes(**variables)
+    with ours.residency.burst() as wide:
+        # It comes back with its usual models.
+        router.loaded = {"reader", "guard"}
+        done = wide.complete(Lane.SUPER_READER, HELLO, max_tokens=50)
+        assert done.attempts[-1].model == "reader-wide"
+        assert (vllm.loaded, router.loaded) == (set(), {"reader-wide"})
     assert (vllm.loaded, router.loaded) == ({"coder"}, {"reader", "guard"})
 
 

@@ -104,6 +104,30 @@ def test_it_is_let_go_of_and_woken(lanes, url):
     assert httpx.get(f"{url}/is_sleeping").json() == {"is_sleeping": False}
 
 
+def test_weights_that_it_discarded_are_read_again(lanes, url):
+    ours = lanes(ARGOS_LANE_CODER_URL=url, CORTEX_SLEEP_LEVEL="2")
+    endpoint = ours.resolve(Lane.CODER).endpoints[0]
+    body = {"model": "tiny", "messages": HELLO, "max_tokens": 20, "temperature": 0}
+
+    def said():
+        told = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=30)
+        return told.json()["choices"][0]["message"]["content"]
+
+    before = said()
+    assert run(ours.residency.unload(endpoint))
+    # What the imitation is made after.
+    assert 'sleep_state="discard_all"} 1.0' in httpx.get(f"{url}/metrics").text
+    half = httpx.post(f"{url}/wake_up?tags=weights").raise_for_status()
+    assert half.json() == {"status": "sleeping", "tags": ["weights"]}
+    assert httpx.get(f"{url}/is_sleeping").json() == {"is_sleeping": True}
+    assert 'sleep_state="discard_all"} 1.0' in httpx.get(f"{url}/metrics").text
+    # From the middle, and at the setting that discards nothing.
+    assert run(lanes(ARGOS_LANE_CODER_URL=url).residency.load(endpoint))
+    assert said() == before
+    assert httpx.get(f"{url}/is_sleeping").json() == {"is_sleeping": False}
+    assert 'sleep_state="awake"} 1.0' in httpx.get(f"{url}/metrics").text
+
+
 def test_the_doctor_knows_it(url, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     told = CliRunner().invoke(main, ["lanes", "doctor", "--json"], env={"ARGOS_LANE_CODER_URL": url})

@@ -40,7 +40,7 @@ def script(environment, hub, folder, tmp_path):
 def test_a_dry_run_tells_everything_and_writes_nothing(script, folder):
     done = script("--dry-run")
     assert done.returncode == 0, done.stderr
-    assert "vllm/Qwen3-Coder-30B-A3B-Instruct/" in done.stdout
+    assert "vllm/Qwen3-Coder-30B-A3B-Instruct-AWQ-4bit/" in done.stdout
     assert "UltraLong" not in done.stdout
     assert "--accept-licence cc-by-nc-4.0" in done.stderr
     assert not folder.exists()

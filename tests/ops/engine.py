@@ -92,7 +92,7 @@ def own_engine() -> Iterator[Engine]:
 
 def make_images(engine: Engine) -> None:
     """What the compose files name: pulled where that is possible, else made from Debian's packages."""
-    base = _python(engine)
+    base = make_base(engine)
     build = ["docker", "build", "--quiet", "--network", "host", "--build-arg"]
     if any(engine.run("docker", "pull", "--quiet", image, check=False).returncode for image in (POSTGRES, NGINX)):
         servers = str(ROOT / "tests" / "ops" / "servers")
@@ -102,7 +102,7 @@ def make_images(engine: Engine) -> None:
     engine.run(*build, f"BASE={base}", "--tag", product, "--file", str(ROOT / "ops" / "Dockerfile"), str(ROOT))
 
 
-def _python(engine: Engine) -> str:
+def make_base(engine: Engine) -> str:
     """The base of ops/Dockerfile."""
     if engine.run("docker", "pull", "--quiet", PYTHON, check=False).returncode == 0:
         return PYTHON

@@ -377,6 +377,18 @@ def test_what_is_not_in_a_backup_is_told_with_the_way_to_keep_it(store, settings
     assert backup.projects == {}
 
 
+@pytest.mark.skipif(not Path("/proc/sys").is_dir() or os.access("/proc/sys", os.W_OK), reason="it can be written")
+def test_a_home_that_cannot_be_written_keeps_nothing_from_being_restored(store, settings, tmp_path, home, monkeypatch):
+    """In the image it is part of the file system, which is read-only."""
+    backup = make_backup(tmp_path / "b.tar", settings)
+    monkeypatch.setenv("DAGSTER_HOME", "/proc/sys")
+    assert make_backup(tmp_path / "other.tar", settings).files < backup.files
+    lose(settings, home)
+    restored = restore_backup(backup.path, settings)
+    assert "/proc/sys cannot be written" in restored.notes[-1]
+    assert (settings.reports / "p" / "ideas.md").is_file()
+
+
 def cortex(variables, *arguments, before=()):
     return subprocess.run(
         [*before, CORTEX, *arguments],

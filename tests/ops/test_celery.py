@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.heavy, pytest.mark.redis]
 
 @contextmanager
 def worker(environ: Mapping[str, str], folder: Path) -> Iterator[Path]:
-    """A worker that takes steps, as docs/running.md starts one; its log."""
+    """A worker that takes steps, as docs/scaling.md starts one; its log."""
     command = [
         BIN / "dagster-celery",
         "worker",

@@ -36,7 +36,7 @@ ONE_SHOT = {"migrate"}
 GIVEN = re.compile(r"\$\{(\w+)")
 # What names a model's file, which a container does not have, and what the image holds no package for.
 NOT_IN_CONTAINERS = re.compile(r"_MODEL_PATH$|^ARGOS_(LLAMA_CPP|DOWNLOAD|MODELS)_|^HF_TOKEN$|^CORTEX_CELERY_")
-IMAGE_SETS = {"CORTEX_INBOX", "CORTEX_STORE", "CORTEX_REPORTS", "CORTEX_STATE"}
+IMAGE_SETS = {"CORTEX_INBOX", "CORTEX_REPORTS", "CORTEX_STATE"}
 
 
 def read(name):
@@ -97,6 +97,13 @@ def test_only_the_daemon_has_the_engines_socket_and_the_overlay_takes_it_away():
     assert having == ["daemon"]
     # A mount is replaced by one at the same place.
     assert read(LOCAL_RUNS)["services"]["daemon"]["volumes"] == ["/dev/null:/var/run/docker.sock:ro"]
+
+
+@pytest.mark.parametrize("name", [BASE, LOCAL_RUNS])
+def test_a_second_daemon_waits_for_the_lock_in_a_volume_that_daemons_share(name):
+    command = " ".join(read(name)["services"]["daemon"]["command"])
+    assert "flock --no-fork /data/logs/daemon.lock dagster-daemon run" in command
+    assert "logs:/data/logs" in whole_services()["daemon"]["volumes"]
 
 
 @pytest.mark.parametrize("name", [BASE, LOCAL_RUNS, PROXY])
@@ -167,6 +174,14 @@ def test_whoever_reads_the_instance_has_the_variables_it_names(name):
         assert named <= set(whole_services()[service]["environment"]), service
 
 
+def test_a_store_on_s3_is_a_matter_of_variables():
+    read_by_a_client = {f"AWS_{name}" for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "REGION")}
+    assert read_by_a_client | {"AWS_ENDPOINT_URL", "CORTEX_STORE"} <= set(launcher()["env_vars"])
+    # Unset, the store is the volume, as the image says too.
+    assert whole_services()["code"]["environment"]["CORTEX_STORE"] == "${CORTEX_STORE:-/data/store}"
+    assert "CORTEX_STORE=/data/store" in (OPS / "Dockerfile").read_text()
+
+
 def test_a_run_is_in_the_network_and_has_the_volumes_of_the_code_by_their_fixed_names():
     compose, config = read(BASE), launcher()
     assert config["network"] == compose["networks"]["default"]["name"]
@@ -188,10 +203,10 @@ def test_the_image_installs_what_the_product_is_tested_with():
         return set(re.findall(r"^[\w.-]+==\S+", (OPS.parent / "requirements" / name).read_text(), re.MULTILINE))
 
     assert pins("run.txt") <= pins("deploy.txt")
-    assert {pin.split("==")[0] for pin in pins("deploy.txt") - pins("run.txt")} == {
-        "dagster-postgres",
-        "psycopg2-binary",
-    }
+    added = {pin.split("==")[0] for pin in pins("deploy.txt") - pins("run.txt")}
+    assert {"dagster-k8s", "dagster-postgres", "psycopg2-binary"} <= added
+    # Whatever the image has, the tests have too.
+    assert pins("deploy.txt") <= pins("dev.txt")
     text = (OPS.parent / "requirements" / "deploy.txt").read_text()
     assert "--hash=sha256:" in text
     assert "://" not in text

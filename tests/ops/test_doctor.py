@@ -13,8 +13,9 @@ import pytest
 
 from cortex_pipelines.operations import checkup
 from cortex_pipelines.operations.checkup import Verdict, check_lanes, check_up
+from cortex_pipelines.operations.instance import Instance
 from cortex_pipelines.settings import load_settings
-from cortex_pipelines.store import ProjectStore
+from cortex_pipelines.store import SCHEMA_VERSION, ProjectStore
 from tests.store.test_store import publish
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +54,7 @@ def test_a_good_installation_has_nothing_to_mend(store, settings, home):
     assert store.snapshot().generation == 1
     rows = look(settings)
     assert not ill(settings)
-    assert rows["store of p"].found.startswith("generation 1, 1 tables, schema 1")
+    assert rows["store of p"].found == f"generation 1, 1 tables, schema {SCHEMA_VERSION}"
     assert rows["DAGSTER_HOME"].found.endswith("in SQLite")
     assert {"python", "packages", "git", "inbox", "CORTEX_STATE can be written"} <= rows.keys()
 
@@ -127,6 +128,35 @@ def test_the_instance_is_looked_at(settings, home, monkeypatch):
     assert ill(settings)["DAGSTER_HOME"].verdict is Verdict.FAULT
     monkeypatch.setenv("DAGSTER_HOME", str(home / "nowhere"))
     assert ill(settings)["DAGSTER_HOME"].verdict is Verdict.FAULT
+
+
+def test_a_database_of_runs_that_does_not_answer_is_a_fault(settings, home, monkeypatch):
+    shipped = ROOT / "ops" / "dagster.postgres.default-launcher.yaml"
+    logs = home.parent / "logs"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = str(taken.getsockname()[1])
+        config = shipped.read_text().replace("/data/logs", str(logs)).replace("port: 5432", f"port: {port}")
+        (home / "dagster.yaml").write_text(config)
+        monkeypatch.setenv("POSTGRES_HOST", "127.0.0.1")
+        found = ill(settings)
+        assert found["PostgreSQL"].verdict is Verdict.FAULT
+        assert f"127.0.0.1:{port} does not answer" in found["PostgreSQL"].found
+        assert "DAGSTER_HOME" not in found
+        taken.listen()
+        assert "PostgreSQL" not in ill(settings)
+
+
+@pytest.mark.skipif(not Path("/proc/sys").is_dir() or os.access("/proc/sys", os.W_OK), reason="it can be written")
+def test_a_home_that_cannot_be_written_is_a_fault_unless_runs_and_files_are_elsewhere(settings, home, monkeypatch):
+    """In the image it is part of the file system, which is read-only."""
+    monkeypatch.setenv("DAGSTER_HOME", "/proc/sys")
+    assert "/proc/sys cannot be written" in ill(settings)["DAGSTER_HOME"].found
+    there = Instance(
+        Path("/proc/sys"), {"storage": {"postgres": {}}, "local_artifact_storage": {"config": {"base_dir": str(home)}}}
+    )
+    monkeypatch.setattr(Instance, "of_environment", lambda: there)
+    assert "cannot be written" not in ill(settings)["DAGSTER_HOME"].found
 
 
 def test_who_holds_the_port_is_told(settings, monkeypatch):

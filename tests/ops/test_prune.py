@@ -168,6 +168,39 @@ def test_runs_that_ended_long_ago_go_with_their_events_and_files_but_the_newest_
         assert (Path(instance.storage_directory()) / last / "result").exists()
 
 
+def test_what_deleted_runs_left_in_files_goes_when_it_is_old(home):
+    with dg.DagsterInstance.get() as instance:
+        deleted, fresh, kept = (ran(instance, idle, "a") for _ in range(3))
+        storage = Path(instance.storage_directory())
+        for run_id in (deleted, fresh):
+            instance.delete_run(run_id)
+        of_an_asset = storage / "some_asset"
+        of_an_asset.mkdir()
+        then = time.time() - 2 * 24 * 3600
+        for folder in (deleted, kept, "some_asset"):
+            os.utime(storage / folder, (then, then))
+        logs = home / "storage" / deleted / "compute_logs"
+        assert logs.is_dir()
+        assert delete_old_runs(instance, days=1) == 0
+        assert not (storage / deleted).exists()
+        assert not logs.exists()
+        assert all((storage / name).is_dir() for name in (fresh, kept, "some_asset"))
+
+
+def test_step_storage_that_was_moved_elsewhere_is_pruned_there(home, tmp_path):
+    """As in the image, whose DAGSTER_HOME cannot be written."""
+    config = (home / "dagster.yaml").read_text()
+    (home / "dagster.yaml").write_text(
+        f"{config}\nlocal_artifact_storage:\n  module: dagster._core.storage.root\n  class: LocalArtifactStorage\n"
+        f"  config: {{base_dir: {tmp_path / 'data'}}}\n"
+    )
+    with dg.DagsterInstance.get() as instance:
+        first, last = ran(instance, idle, "a"), ran(instance, idle, "a")
+        assert (tmp_path / "data" / "storage" / first / "result").is_file()
+        assert delete_old_runs(instance, days=0) == 1
+        assert [path.name for path in (tmp_path / "data" / "storage").iterdir()] == [last]
+
+
 def test_the_command_prunes_stores_and_runs(variables, home, settings):
     store = ProjectStore(settings.store, "p", settings.state)
     publish(store, a="1")

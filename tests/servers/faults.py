@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -131,6 +131,8 @@ class ModelServer:
         while self.keeper and self.keeper.hangs:
             if not await self._wait(0.02, gone):
                 return False
+        if self.keeper and self.keeper.garbled:
+            answer = replace(answer, text="!!!!!!!!!!!!")
         if answer.reset == "before":
             return _reset(writer)
         if answer.raw is not None:
@@ -182,11 +184,14 @@ def _reset(writer: asyncio.StreamWriter) -> bool:
 
 @contextmanager
 def serving(
-    answer: Answer | list[Answer] | Callable[[int], Answer] = Answer(), port: int = 0, **given: Any
+    answer: Answer | list[Answer] | Callable[[int], Answer] = Answer(),
+    port: int = 0,
+    host: str = "127.0.0.1",
+    **given: Any,
 ) -> Iterator[ModelServer]:
     """A server in a thread of its own. Of a list of answers the last is given again and again.
 
-    `port` 0 is one that the system chooses.
+    `port` 0 is one that the system chooses; `host` is another address of the loopback.
     """
     if isinstance(answer, Answer):
         told = [answer]
@@ -198,8 +203,8 @@ def serving(
     assert callable(choose)
     server = ModelServer(choose, **given)
     loop = asyncio.new_event_loop()
-    listening = loop.run_until_complete(asyncio.start_server(server.connected, "127.0.0.1", port, backlog=1024))
-    server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    listening = loop.run_until_complete(asyncio.start_server(server.connected, host, port, backlog=1024))
+    server.url = f"http://{host}:{listening.sockets[0].getsockname()[1]}"
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     try:

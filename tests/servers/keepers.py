@@ -39,6 +39,7 @@ class Keeper:
     _loading: dict[str, float] = field(default_factory=dict)
 
     hangs = False
+    garbled = False
 
     def answer(self, method: str, path: str, body: bytes) -> Told | None:
         """The answer to a request that is the keeper's own; None for the others."""
@@ -124,24 +125,61 @@ class Swap(Keeper):
         return None
 
 
+@dataclass
 class Vllm(Keeper):
-    """vLLM in development mode: while its model sleeps, /health is well and requests hang."""
+    """vLLM in development mode: while its model sleeps, /health is well and requests hang.
+
+    At level 2 it discards its weights: woken without reading them again, it answers with noise. It takes requests
+    again when weights and cache are both awake. With `unreadable`, weights cannot be read again.
+    """
+
+    level: int = 0
+    asleep: set[str] = field(default_factory=set)
+    noise: bool = False
+    unreadable: bool = False
 
     @property
     def hangs(self) -> bool:  # type: ignore[override]
         return not self.loaded
 
+    @property
+    def garbled(self) -> bool:  # type: ignore[override]
+        return self.noise
+
     def answer(self, method: str, path: str, body: bytes) -> Told | None:
         [model] = self.models
-        if path == "/v1/models":
-            row = {"id": model, "object": "model", "owned_by": "vllm", "max_model_len": 100_000}
-            return _json({"object": "list", "data": [row]})
-        if path == "/is_sleeping":
-            return _json({"is_sleeping": self.state(model) != "loaded"})
-        if path == "/wake_up":
-            self.load(model)
-            return _json({"status": "awake", "tags": None})
-        if path == "/sleep?level=1&mode=wait":
-            self.unload(model)
-            return _json({"status": "sleeping", "level": 1})
+        route, _, query = path.partition("?")
+        match route:
+            case "/v1/models":
+                row = {"id": model, "object": "model", "owned_by": "vllm", "max_model_len": 100_000}
+                return _json({"object": "list", "data": [row]})
+            case "/is_sleeping":
+                return _json({"is_sleeping": self.state(model) != "loaded"})
+            case "/metrics":
+                states = {"awake": not self.level, "weights_offloaded": self.level == 1, "discard_all": self.level == 2}
+                labels = f'engine="0",model_name="{model}",sleep_state='
+                lines = [f'vllm:engine_sleep_state{{{labels}"{name}"}} {float(on)}' for name, on in states.items()]
+                return 200, "\n".join(["# TYPE vllm:engine_sleep_state gauge", *lines, ""]).encode()
+            case "/sleep" if query in ("level=1&mode=wait", "level=2&mode=wait"):
+                level = int(query[6])
+                if "weights" not in self.asleep:
+                    self.level, self.noise, self.asleep = level, level == 2, {"weights", "kv_cache"}
+                    self.unload(model)
+                return _json({"status": "sleeping", "level": level})
+            case "/wake_up":
+                return self._wake(model, [part.removeprefix("tags=") for part in query.split("&") if part])
+            case "/collective_rpc" if json.loads(body) == {"method": "reload_weights"}:
+                if self.unreadable or "weights" in self.asleep:
+                    return 500, b"Internal Server Error"
+                self.commands.append(f"read {model}")
+                self.noise = False
+                return _json({"results": [None]})
         return None
+
+    def _wake(self, model: str, tags: list[str]) -> Told:
+        if not set(tags) - self.asleep:
+            self.asleep -= set(tags) or self.asleep
+        if not self.asleep and self.state(model) == "unloaded":
+            self.level = 0
+            self.load(model)
+        return _json({"status": "sleeping" if self.asleep else "awake", "tags": tags or None})

@@ -23,11 +23,17 @@ def serving(
     """The address of a router for models by name, each with its GGUF and its context in tokens."""
     presets = [f"[{name}]\nmodel = {path}\nctx-size = {context}\n" for name, (path, context) in models.items()]
     (folder / "presets.ini").write_text("\n".join(presets))
+    with started(program, folder, ["--models-preset", str(folder / "presets.ini"), *more]) as (url, _):
+        yield url
+
+
+@contextmanager
+def started(program: str, folder: Path, arguments: Sequence[str]) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """The address of a llama.cpp server with these arguments, and its process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [program, "--models-preset", str(folder / "presets.ini"), "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--threads", "1", *more]
+    command = [program, *arguments, "--host", "127.0.0.1", "--port", str(port), "--threads", "1"]
     with (folder / "router.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     try:
@@ -39,8 +45,8 @@ def serving(
             except httpx.HTTPError:
                 time.sleep(0.1)
         else:
-            raise RuntimeError(f"the router did not start: {(folder / 'router.log').read_text()[-2_000:]}")
-        yield f"http://127.0.0.1:{port}"
+            raise RuntimeError(f"the server did not start: {(folder / 'router.log').read_text()[-2_000:]}")
+        yield f"http://127.0.0.1:{port}", process
     finally:
         process.send_signal(signal.SIGTERM)
         try:
