@@ -16,10 +16,13 @@ from cortex_pipelines.lanes_cli import lanes
 from cortex_pipelines.models_cli import models
 from cortex_pipelines.operations_cli import backup, doctor, prune, restore
 from cortex_pipelines.terminal import as_json, one_line_errors, visible
+from cortex_pipelines.watching_cli import retry, status, watch
 
 if TYPE_CHECKING:
     from cortex_pipelines.settings import Settings
     from cortex_pipelines.store import ProjectStore
+
+ALSO_SHOWN = 3
 
 in_project = click.option("-p", "--project", help="The project; not needed where there is only one.")
 
@@ -41,6 +44,9 @@ main.add_command(backup)
 main.add_command(restore)
 main.add_command(prune)
 main.add_command(doctor)
+main.add_command(watch)
+main.add_command(status)
+main.add_command(retry)
 
 
 @main.command()
@@ -89,6 +95,8 @@ def search(query: str, project: str | None, limit: int, as_json: bool) -> None:
     for hit in () if as_json else hits:
         click.echo(click.style(visible(hit.location), bold=True) + f"  {hit.score:.2f}  {visible(hit.section)}")
         click.echo(_indented(hit.text, lines=4))
+        if hit.also:
+            click.echo(click.style(f"    also in {visible(', '.join(hit.also[:ALSO_SHOWN]))}", dim=True))
     if not hits:
         click.echo("nothing found", err=True)
         sys.exit(1)
@@ -166,19 +174,12 @@ def _settings() -> "Settings":
 
 def _chosen(settings: "Settings", named: tuple[str, ...]) -> tuple[str, ...]:
     """The projects a command is about: those named, else those of `CORTEX_PROJECTS`, else those of the inbox."""
-    from cortex_pipelines.projects import find_projects, project_names
+    from cortex_pipelines.projects import chosen_projects
 
-    if names := project_names(named or settings.projects):
-        for name in names:
-            if not (settings.inbox / name).is_dir():
-                raise CortexError(f"there is no project {name}: {settings.inbox / name} is not a folder")
-        return names
-    found = find_projects(settings.inbox)
-    for name, reason in found.refused.items():
+    chosen = chosen_projects(settings.inbox, named or settings.projects)
+    for name, reason in chosen.refused.items():
         click.echo(f"cortex: {visible(name)} is left out, its name {reason}", err=True)
-    if not found.projects:
-        raise CortexError(f"the inbox {settings.inbox} is empty: put a folder into it, which becomes a project")
-    return found.projects
+    return chosen.projects
 
 
 def _store(settings: "Settings", project: str | None) -> "ProjectStore":

@@ -19,11 +19,19 @@ from cortex_pipelines.names import Lane
 from cortex_pipelines.planning import compliance, gaps, ideas, overview, roadmap
 from cortex_pipelines.reading.audits import DEEP_INGEST_AUDITS
 from cortex_pipelines.retrieval.index import RAG_INDEX
+from cortex_pipelines.settings import VARIABLES
 from cortex_pipelines.stairs import Outcome, Plan, Stair, Work, climb
 from cortex_pipelines.standing import Standing, code_stamp
 
 if TYPE_CHECKING:
     from cortex_pipelines.store import Snapshot
+
+# The settings that decide how what landed is read.
+READING = (
+    "CORTEX_DEEP_INGEST_BYTES",
+    "CORTEX_MASK_SECRETS",
+    *(n for n in VARIABLES if n.startswith("CORTEX_ARCHIVE_")),
+)
 
 Build = Callable[[Work], Outcome]
 
@@ -65,7 +73,7 @@ PRODUCTS: tuple[Product, ...] = (
         "ingest",
         frozenset({"lancedb"}),
         (),
-        ("documents", "quarantine"),
+        ("landed", "holders", "documents", "sketches", "messages", "secrets", "quarantine"),
         scans=True,
         checks={"not_empty": False, "quarantine": False, "keys_unique": True},
     ),
@@ -241,7 +249,8 @@ def _told(work: Work) -> Standing:
 def _before(product: Product, work: Work) -> str:
     """What a product is made from, as it is now: code, settings, tables, and the folder where it is scanned."""
     digest = hashlib.blake2b(digest_size=16)
-    parts = [code_stamp(), work.settings.deep_ingest_bytes, work.store.snapshot().versions(*product.reads)]
+    parts = [code_stamp(), work.store.snapshot().versions(*product.reads)]
+    parts += [work.settings.value(name) for name in READING if product.scans]
     parts.append(work.served_by(product.lane))
     digest.update(repr(parts).encode())
     if product.scans:

@@ -59,6 +59,19 @@ def find_projects(inbox: Path) -> Inbox:
     return Inbox(tuple(name for name in safe if name not in refused), refused)
 
 
+def chosen_projects(inbox: Path, named: Iterable[str]) -> Inbox:
+    """The projects a command is about: those named, which have to be there, else those of the inbox, at least one."""
+    if names := project_names(named):
+        for name in names:
+            if not (inbox / name).is_dir():
+                raise CortexError(f"there is no project {name}: {inbox / name} is not a folder")
+        return Inbox(names, {})
+    found = find_projects(inbox)
+    if not found.projects:
+        raise CortexError(f"the inbox {inbox} is empty: put a folder into it, which becomes a project")
+    return found
+
+
 def _objection(name: str) -> str | None:
     if ".." in name:
         return "holds '..': use letters, digits, '.', '_' and '-'"

@@ -78,8 +78,9 @@ def run_project(
     force: bool = False,
     report: Callable[[str, int, int], None] = lambda product, done, of: None,
     products: Sequence[Product] = PRODUCTS,
+    quiet: bool = False,
 ) -> Summary:
-    """Build `products` of a project, which are in their order.
+    """Build `products` of a project, which are in their order; if `quiet`, only from what no longer grows.
 
     `report` hears the product and how many of its batches are done, of how many.
 
@@ -93,6 +94,8 @@ def run_project(
         ProjectStore(settings.store, project, settings.state),
         lanes if lanes.configured else None,
         force,
+        quiet,
+        looked=[],
     )
     built: list[Built] = []
     stopped: dict[str, str] = {}

@@ -196,6 +196,7 @@ class Settings(BaseSettings):
     archive_name_bytes: Annotated[int, Field(gt=0)] = 1_000
     remotes: Annotated[tuple[Annotated[str, AfterValidator(_place)], ...], BeforeValidator(_words)] = ()
     mask_secrets: bool = False
+    better_descriptions: bool = False
     executor: Annotated[Executor, BeforeValidator(_lower)] = "in_process"
     celery_url: Annotated[SecretStr, AfterValidator(_broker)] | None = None
     lane_cache: Annotated[CacheMode, BeforeValidator(_lower)] = CacheMode.WRITE
@@ -246,7 +247,7 @@ def _variables() -> dict[str, tuple[Any, ...]]:
     """Each variable's name and the path of its value in `Settings`."""
     flat = ["inbox", "store", "reports", "state", "projects", "deep_ingest_bytes", "executor"]
     flat += ["archive_members", "archive_bytes", "archive_member_bytes", "archive_ratio", "archive_depth"]
-    flat += ["archive_name_bytes", "remotes", "mask_secrets"]
+    flat += ["archive_name_bytes", "remotes", "mask_secrets", "better_descriptions"]
     flat += ["celery_url", "alert_webhook", "alert_email", "alert_from", "smtp_url"]
     flat += ["lane_cache", "lane_cache_bytes", "lane_board", "model_memory", "model_hosts", "burst_model"]
     flat += ["sleep_level"]

@@ -1,11 +1,12 @@
 """The staircase: plan, map, commit, the one way to build a product over many or costly items."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cortex_pipelines.ingest.scan import Scan
     from cortex_pipelines.lanes import Lanes
     from cortex_pipelines.names import Lane
     from cortex_pipelines.settings import Settings
@@ -28,6 +29,8 @@ class Work:
     force: bool = False
     quiet: bool = False
     """Only what no longer grows is taken: a sensor asked, not a person."""
+    looked: "list[Scan] | None" = field(default=None, repr=False, compare=False)
+    """Where given, the folder is scanned once, and all that is built with this is built from what was there then."""
 
     def served_by(self, lane: "Lane | None") -> str:
         """The models that a lane's calls may go to, as one text; empty where there are none."""
@@ -135,17 +138,17 @@ def climb(stair: Stair, work: Work, on_batch: Callable[[int, int], None] = lambd
     return stair.commit(work, plan, counts)
 
 
-def compare(current: Iterable[Item], stored: Mapping[str, str], staged: Mapping[str, str]) -> Changes:
+def compare(current: Iterable[Item], stored: Mapping[str, str], staged: Mapping[str, Container[str]]) -> Changes:
     """Split items into those to do, those already staged and those whose stored key is equal; list what is gone.
 
-    `stored` and `staged` map an item's name to the key it was made under.
+    `stored` maps an item's name to the key it was made under, `staged` to the keys.
     """
     todo, names, unchanged, already = [], set(), 0, 0
     for item in current:
         names.add(item.id)
         if stored.get(item.id) == item.key:
             unchanged += 1
-        elif staged.get(item.id) == item.key:
+        elif item.key in staged.get(item.id, ()):
             already += 1
         else:
             todo.append(item)

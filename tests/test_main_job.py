@@ -123,9 +123,8 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(variables, sample, tm
 
 def test_a_full_disk_is_one_clear_line_and_what_was_published_stays(variables, sample, settings):
     run_project("kestrel", settings)
-    shutil.copyfile(
-        settings.inbox / "kestrel" / "logs" / "gateway.log", settings.inbox / "kestrel" / "logs" / "more.log"
-    )
+    log = settings.inbox / "kestrel" / "logs" / "gateway.log"
+    log.with_name("more.log").write_text(f"one more line\n{log.read_text()}")
     # A limit on the size of files stands for the disk: the write fails in the same place.
     done = cortex(variables, "run", "kestrel", before=["prlimit", "--fsize=200000"])
     assert done.returncode == 2

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from posixpath import dirname
@@ -191,7 +191,7 @@ def _current(reader: "Reader") -> Iterator[tuple[Item, str]]:
             yield Item(row["source"], _key(row["digest"]), row["size"]), row["repository"]
 
 
-def _changes(work: Work, reader: "Reader", staged: Mapping[str, str]) -> Changes:
+def _changes(work: Work, reader: "Reader", staged: Mapping[str, Container[str]]) -> Changes:
     items = sorted((item for item, _ in _current(reader)), key=lambda item: item.id)
     return compare(items, {} if work.force else reader.keys("code_files"), staged)
 
@@ -204,7 +204,7 @@ def _writes(work: Work, reader: "Reader", staging: "Staging") -> _Writes:
         row["repository"]: (row["commit"], row["version"])
         for row in reader.rows(PRODUCT, ["repository", "commit", "version"])
     }
-    fresh = {source for source, key in staging.items().items() if source in current and current[source][0] == key}
+    fresh = {source for source, keys in staging.items().items() if source in current and current[source][0] in keys}
     gone = [source for source in stored if source not in current]
     moved = {repository for repository, commit in commits.items() if analysed.get(repository) != (commit, version())}
     moved |= {current[source][1] for source in fresh} | {stored[source] for source in gone}

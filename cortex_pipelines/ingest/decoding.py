@@ -2,27 +2,63 @@
 
 import codecs
 import re
+import unicodedata
 
 # Git's own test: a NUL among the first bytes makes a file binary.
 BINARY_BYTES = 8 * 2**10
 # Enough to tell an encoding by; detection takes some 20 ms for this much, whatever it is.
 SAMPLE_BYTES = 32 * 2**10
+# Of the characters of a text in UTF-16, at least so many are ASCII letters or blanks: Chinese has ends of lines.
+ASCII_SHARE = 0.02
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+# What HTML, XML and others say of themselves, among the encodings that are only ever text.
+_DECLARED = re.compile(
+    rb"(?i)(?:charset|encoding|coding)\s*[=:]\s*[\"']?"
+    rb"((?:iso-?8859|windows-|cp|koi8|shift|euc|gb|big5|mac|latin)[\w-]{0,20})"
+)
 
 
 def decode(content: bytes) -> str | None:
     """The text of bytes, without a byte order mark; None when they are binary or in no encoding that can be told.
 
-    UTF-8 where it is valid, UTF-16 where a mark says so, else what charset-normalizer finds likely.
+    UTF-8 where it is valid, UTF-16 and UTF-32 where a mark says so or the characters do, else what the text says of
+    itself, else what charset-normalizer finds likely.
     """
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return _strictly(content, "utf-16")
+    for mark, encoding in _MARKS:
+        if content.startswith(mark):
+            return _strictly(content, encoding)
     if b"\0" in content[:BINARY_BYTES]:
-        return None
+        return _unmarked(content)
     text = _strictly(content, "utf-8-sig")
+    if text is None and (declared := _DECLARED.search(content[:1024])):
+        text = _strictly(content, declared[1].decode())
     # Letters with accents that stand alone among ASCII are Western: too little for statistics, which take them for any.
     if text is None and not re.search(rb"[\x80-\xff]{2}", content):
         text = _strictly(content, "cp1252")
     return _guessed(content) if text is None else text
+
+
+def _unmarked(content: bytes) -> str | None:
+    """UTF-16 without a mark: in the order of bytes in which it is text."""
+    sample = content[:BINARY_BYTES]
+    # A character of two halves may be cut.
+    shares = {encoding: _text_share(sample.decode(encoding, "ignore")) for encoding in ("utf-16-le", "utf-16-be")}
+    best = max(shares, key=lambda encoding: shares[encoding])
+    return _strictly(content, best) if shares[best] >= ASCII_SHARE else None
+
+
+def _text_share(text: str) -> float:
+    """The share of ASCII letters and blanks; none where any character is no text at all."""
+    if not text or any(
+        unicodedata.category(char) in ("Cc", "Cn", "Co", "Cs") and char not in "\t\n\r\f" for char in text
+    ):
+        return 0.0
+    return sum(char.isascii() and (char.isalnum() or char.isspace()) for char in text) / len(text)
 
 
 def _guessed(content: bytes) -> str | None:
@@ -39,5 +75,5 @@ def _guessed(content: bytes) -> str | None:
 def _strictly(content: bytes, encoding: str) -> str | None:
     try:
         return content.decode(encoding)
-    except UnicodeError:
+    except (UnicodeError, LookupError):
         return None

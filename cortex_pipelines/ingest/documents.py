@@ -1,20 +1,29 @@
-"""documents: the text of everything that landed and is no repository."""
+"""documents: the text of everything that landed and is no repository, each text once, and each place that holds it."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from cortex_pipelines.ingest.parsing import Heading, Page, Parsed, Unreadable
+from cortex_pipelines.ingest.archives import is_archive
+from cortex_pipelines.ingest.contents import STAGE, Rows, bettering, read_landed, refused_row
+from cortex_pipelines.ingest.parsing import Heading, Page
+from cortex_pipelines.ingest.placing import content_key, landing_of, write_landing
+from cortex_pipelines.ingest.quarantine import told
 from cortex_pipelines.ingest.reader import DocumentReader
-from cortex_pipelines.ingest.scan import open_plain, project_sources
+from cortex_pipelines.ingest.scan import file_head, project_sources
 from cortex_pipelines.stairs import Batch, Item, Outcome, Plan, Stair, Verdict, Work, compare, cut
 
-VERSION = "1"
-STAGE = "documents"
-LISTED = 50
+if TYPE_CHECKING:
+    from cortex_pipelines.ingest.manifest import Source
+    from cortex_pipelines.store import Publishing, Snapshot
+
+    Reader = Snapshot | Publishing
+
+Row = dict[str, Any]
+
+# Raise it when the same file would become other rows.
+VERSION = "2"
 
 
 @dataclass(frozen=True)
@@ -46,68 +55,55 @@ class Document:
 
 
 def plan_documents(work: Work) -> Plan:
-    scan = project_sources(work)
-    current = _items(work, scan.sources)
-    changes = compare(current, {} if work.force else _stored(work), work.store.staging(STAGE).items())
-    return Plan(cut(changes.todo), {})
+    current = document_items(work, project_sources(work).sources)
+    stored = {} if work.force else work.store.snapshot().keys("landed")
+    staged = work.store.staging(STAGE).items()
+    done = {content_key(path, key) for path, key in stored.items()}
+    done |= {content_key(item.id, item.key) for item in current if item.key in staged.get(item.id, ())}
+    todo = []
+    for item in compare(current, stored, staged).todo:
+        # What has the content of another file, or had another name, is not read again.
+        if (content := content_key(item.id, item.key)) not in done:
+            done.add(content)
+            todo.append(item)
+    return Plan(cut(todo), {})
 
 
 def map_documents(work: Work, batch: Batch) -> dict[str, int]:
     folder = work.settings.inbox / work.project
-    documents, quarantine, items = [], [], {}
+    rows = Rows(work.store.staging(STAGE), batch.name, bettering(work))
     with DocumentReader() as reader:
         for item in batch.items:
             try:
-                data = _read(folder / item.id)
+                read_landed(folder / item.id, item, reader, rows, work)
             except FileNotFoundError:
                 continue  # it vanished since it was listed: the next scan will not see it
-            except OSError as error:
-                digest = item.key.partition(":")[0]
-                quarantine.append(_refused(item.id, f"cannot be read: {error.strerror}", digest, item.size))
-                items[item.id] = item.key
-                continue
-            digest = hashlib.blake2b(data, digest_size=16).hexdigest()
-            items[item.id] = f"{digest}:{VERSION}"
-            try:
-                documents.append(_row(item.id, digest, len(data), reader.parse(item.id, data)))
-            except Unreadable as error:
-                quarantine.append(_refused(item.id, str(error), digest, len(data)))
-    work.store.staging(STAGE).put(batch.name, {"documents": documents, "quarantine": quarantine}, items)
-    return {"documents": len(documents), "quarantined": len(quarantine)}
+    rows.flush()
+    return {"documents": rows.documents, "quarantined": rows.quarantined}
 
 
 def commit_documents(work: Work, plan: Plan, counts: Sequence[Mapping[str, int]]) -> Outcome:
     scan = project_sources(work)
-    current = {item.id: item.key for item in _items(work, scan.sources)}
-    refused = [_refused(refusal.path, refusal.reason) for refusal in scan.refused]
-    stored = _stored(work)
-    snapshot = work.store.snapshot()
-    was_refused = {
-        row["path"]: row["reason"]
-        for row in snapshot.rows("quarantine", ["path", "reason", "digest"], {"stage": STAGE})
-        if row["digest"] == ""
-    }
-    gone = [path for path in stored if path not in current]
+    current = {item.id: item.key for item in document_items(work, scan.sources)}
+    refused = [refused_row(refusal.path, refusal.path, refusal.reason) for refusal in scan.refused]
     staging = work.store.staging(STAGE)
     names = staging.names()
-    changed = bool(names or gone or {r["path"]: r["reason"] for r in refused} != was_refused)
+    snapshot = work.store.snapshot()
+    gone = 0
+    changed = bool(names) or _moved(snapshot, current, refused)
+    unique = True
     if changed:
         with work.store.publishing() as writer:
-            writer.forget(gone)
-            writer.delete("quarantine", "path", was_refused)
-            for items, tables in staging.tables(names):
-                done = {path for path, key in items.items() if current.get(path) == key}
-                for table in ("documents", "quarantine"):
-                    rows = [row for row in tables[table].to_pylist() if row["path"] in done]
-                    writer.replace(table, "path", done, rows)
+            landing = landing_of(writer, current, staging, work.force)
+            gone = len(landing.gone - landing.fresh.keys() - set(landing.same))
+            write_landing(writer, landing, staging, names, work.force)
+            writer.delete("quarantine", "path", _were_refused(writer))
             writer.upsert("quarantine", refused)
             keys = [row["path"] for row in writer.rows("documents", ["path"])]
             unique = len(keys) == len(set(keys))
             if unique:
                 writer.publish()
                 staging.clear(names)
-    else:
-        unique = True
     snapshot = work.store.snapshot()
     documents = snapshot.count("documents")
     bad = snapshot.rows("quarantine", ["path", "reason"], {"stage": STAGE})
@@ -116,15 +112,15 @@ def commit_documents(work: Work, plan: Plan, counts: Sequence[Mapping[str, int]]
         {
             "documents": documents,
             "read": sum(count["documents"] for count in counts),
-            "gone": len(gone),
+            "copies": snapshot.count("holders") - documents,
+            "gone": gone,
+            "secrets": snapshot.count("secrets"),
             "quarantined": len(bad),
         },
         snapshot.versions("documents", "quarantine"),
         {
             "not_empty": Verdict(landed, warn=True),
-            "quarantine": Verdict(
-                not bad, warn=True, metadata={"files": [f"{r['path']}: {r['reason']}" for r in bad[:LISTED]]}
-            ),
+            "quarantine": Verdict(not bad, warn=True, metadata=told(bad)),
             "keys_unique": Verdict(unique),
         },
         changed,
@@ -134,39 +130,28 @@ def commit_documents(work: Work, plan: Plan, counts: Sequence[Mapping[str, int]]
 DOCUMENTS = Stair(plan_documents, map_documents, commit_documents)
 
 
-def _items(work: Work, sources: Sequence[Any]) -> list[Item]:
+def document_items(work: Work, sources: "Sequence[Source]") -> list[Item]:
+    """The files that documents are read from; a large one only where it is an archive."""
+    folder, version = work.settings.inbox / work.project, _version(work)
     return [
-        Item(source.path, f"{source.digest}:{VERSION}", source.size)
+        Item(source.path, f"{source.digest}:{version}", source.size)
         for source in sources
-        if source.kind == "file" and source.size <= work.settings.deep_ingest_bytes
+        if source.kind == "file"
+        and (source.size <= work.settings.deep_ingest_bytes or is_archive(source.path, file_head(folder / source.path)))
     ]
 
 
-def _stored(work: Work) -> dict[str, str]:
-    snapshot = work.store.snapshot()
-    bad = snapshot.rows("quarantine", ["path", "digest", "version"], {"stage": STAGE})
-    return snapshot.keys("documents") | {r["path"]: f"{r['digest']}:{r['version']}" for r in bad if r["digest"]}
+def _version(work: Work) -> str:
+    """What made a document: text whose secrets are masked is another text."""
+    return f"{VERSION}m" if work.settings.mask_secrets else VERSION
 
 
-def _row(path: str, digest: str, size: int, parsed: Parsed) -> dict[str, Any]:
-    return {
-        "path": path,
-        "digest": digest,
-        "version": VERSION,
-        "media_type": parsed.media_type,
-        "title": parsed.title or (parsed.headings[0].text if parsed.headings else Path(path).stem),
-        "text": parsed.text,
-        "headings": json.dumps([asdict(heading) for heading in parsed.headings]),
-        "pages": json.dumps([asdict(page) for page in parsed.pages]),
-        "size": size,
-        "parser": parsed.media_type,
-    }
+def _moved(snapshot: "Snapshot", current: Mapping[str, str], refused: Sequence[Row]) -> bool:
+    """Whether anything landed, changed or went, of what needs no reading."""
+    told = {row["path"]: row["reason"] for row in refused}
+    return snapshot.keys("landed") != current or _were_refused(snapshot) != told
 
 
-def _refused(path: str, reason: str, digest: str = "", size: int = 0) -> dict[str, Any]:
-    return {"path": path, "stage": STAGE, "digest": digest, "version": VERSION, "size": size, "reason": reason}
-
-
-def _read(path: Path) -> bytes:
-    with open_plain(path) as file:
-        return file.read()
+def _were_refused(reader: "Reader") -> dict[str, str]:
+    rows = reader.rows("quarantine", ["path", "reason"], {"stage": STAGE, "digest": ""})
+    return {row["path"]: row["reason"] for row in rows}

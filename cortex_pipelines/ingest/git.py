@@ -43,8 +43,10 @@ _HASHES = {40: "sha1", 64: "sha256"}
 _BUNDLE = re.compile(rb"# v[23] git bundle\n")
 _USUAL_BRANCHES = ("refs/heads/main", "refs/heads/master", "refs/heads/trunk")
 # Control characters, line separators, marks that turn the direction of what is shown, and the backslash.
-_DECEIVING = re.compile(r"[\0-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\\]")
+DECEIVING = re.compile(r"[\0-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\\]")
 _GIT_FOLDER = re.compile(r"\.git[ .]*(:.*)?|git~\d+", re.IGNORECASE)
+# What some file systems do not see in a name.
+_IGNORED = re.compile(r"[\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 
 _SHOWN = frozenset(f"{string.ascii_letters}{string.digits}/_- ".encode())
 
@@ -116,24 +118,30 @@ class GitRepository:
     named here, so what another user dropped is read too: nothing of theirs is run.
     """
 
-    def __init__(self, git_dir: Path) -> None:
+    def __init__(self, git_dir: Path, branch: str = "") -> None:
         self.git_dir = git_dir.absolute()
+        self._branch = branch
         self._common = _common_dir(self.git_dir)
 
     def head(self) -> Head:
         """The commit that is checked out, or that of the usual branch where HEAD names none.
 
-        Raises `RepositoryError` when there is no commit, `GitMissing` when there is no git.
+        It is that of the branch which was asked for, if one was. Raises `RepositoryError` when there is no commit,
+        `GitMissing` when there is no git.
         """
+        if self._branch:
+            return Head(
+                checked_oid(self._refs("rev-parse", "--verify", f"refs/heads/{self._branch}").strip()), self._branch
+            )
         with suppress(RepositoryError):
             commit, branch = self._refs("rev-parse", "HEAD", "--symbolic-full-name", "HEAD").split()
-            return Head(_checked(commit), "" if branch == "HEAD" else _short(branch))
+            return Head(checked_oid(commit), "" if branch == "HEAD" else _short(branch))
         listed = self._refs("for-each-ref", "--format=%(objectname) %(refname)", "refs/heads", "refs/tags")
         refs = {name: oid for oid, _, name in (line.partition(" ") for line in listed.splitlines())}
         if not refs:
             raise NoCommit("it has no commit yet")
         name = next((name for name in _USUAL_BRANCHES if name in refs), next(iter(refs)))
-        return Head(_checked(refs[name]), _short(name))
+        return Head(checked_oid(refs[name]), _short(name))
 
     def entries(self, commit: str) -> list[Entry]:
         """Every file of a commit's tree, in git's order, no path twice."""
@@ -154,10 +162,10 @@ class GitRepository:
         deadline = time.monotonic() + READ_SECONDS
         while rest:
             done = 0
-            asked = "".join(f"{_checked(oid)}\n" for oid in rest).encode()
+            asked = "".join(f"{checked_oid(oid)}\n" for oid in rest).encode()
             with self._borrowed(rest[0]) as environment:
                 seconds = deadline - time.monotonic()
-                with _git(["cat-file", "--batch", "--buffer"], environment, seconds, asked) as git:
+                with run_git(["cat-file", "--batch", "--buffer"], environment, seconds, asked) as git:
                     for oid in rest:
                         blob = _blob(git.output, oid)
                         if blob is None:
@@ -201,11 +209,11 @@ class GitRepository:
         # Hooks and the file system monitor are off, should some git think of them here.
         guarded = ["-c", f"core.hooksPath={os.devnull}", "-c", "core.fsmonitor=false"]
         where = f"--git-dir={os.fsdecode(self.git_dir)}"
-        return _output([*guarded, where, *arguments], _environment(), REF_SECONDS).decode("utf-8", "replace")
+        return git_output([*guarded, where, *arguments], git_environment(), REF_SECONDS).decode("utf-8", "replace")
 
     def _read(self, commit: str, *arguments: str, given: bytes = b"", partial: bool = False) -> bytes:
-        with self._borrowed(_checked(commit)) as environment:
-            return _output(arguments, environment, READ_SECONDS, given, partial)
+        with self._borrowed(checked_oid(commit)) as environment:
+            return git_output(arguments, environment, READ_SECONDS, given, partial)
 
     @contextmanager
     def _borrowed(self, oid: str) -> Iterator[dict[str, str]]:
@@ -219,7 +227,7 @@ class GitRepository:
                 "[core]\nrepositoryformatversion = 1\nbare = true\ncommitGraph = false\n"
                 f"[extensions]\nobjectFormat = {_HASHES[len(oid)]}\n"
             )
-            yield _environment(
+            yield git_environment(
                 GIT_DIR=ours,
                 GIT_OBJECT_DIRECTORY=os.fsdecode(self._common / "objects"),
                 GIT_SHALLOW_FILE=os.fsdecode(self._common / "shallow"),
@@ -245,11 +253,12 @@ def open_bundle(bundle: Path, digest: str, clones: Path) -> GitRepository:
 
     `digest` is the BLAKE2b-128 of the content that is wanted; `RepositoryError` when the file holds something else.
     """
+    clones = clones.absolute()
     clone = clones / f"{digest}.git"
     if clone.is_dir():
         return GitRepository(clone)
-    _make_room(clones, bundle)
-    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=clones) as fresh:
+    make_room(clones, bundle)
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=clones) as fresh:
         # Git takes a file that says `gitdir: <somewhere>` for that repository: it is given a copy that is surely
         # a bundle, and that nobody changes meanwhile.
         copy = Path(fresh) / "copy"
@@ -272,7 +281,7 @@ def open_bundle(bundle: Path, digest: str, clones: Path) -> GitRepository:
             str(copy),
             f"{fresh}/clone",
         ]
-        _output(arguments, _environment(GIT_ALLOW_PROTOCOL="file"), CLONE_SECONDS)
+        git_output(arguments, git_environment(GIT_ALLOW_PROTOCOL="file"), CLONE_SECONDS)
         with suppress(OSError):  # Another run cloned the same content first.
             (Path(fresh) / "clone").rename(clone)
     return GitRepository(clone)
@@ -283,18 +292,37 @@ def remove_clones(clones: Path, keep: Iterable[str]) -> int:
     names = {f"{digest}.git" for digest in keep}
     removed = 0
     for path in clones.iterdir() if clones.is_dir() else ():
-        at_work = path.name.startswith(_UNFINISHED) and time.time() - path.stat().st_mtime < CLONE_SECONDS
+        at_work = path.name.startswith(UNFINISHED) and time.time() - path.stat().st_mtime < CLONE_SECONDS
         if path.name not in names and not at_work:
             shutil.rmtree(path, ignore_errors=True)
             removed += 1
     return removed
 
 
-_UNFINISHED = ".unfinished-"
+def submodule_urls(modules: bytes) -> dict[str, str]:
+    """The URL of each submodule by its path, from the text of a `.gitmodules`; passwords are left out.
+
+    The file is read as text: git would obey its includes.
+    """
+    found: dict[str, str] = {}
+    for section in re.split(r"^[ \t]*\[", modules.decode("utf-8", "replace"), flags=re.MULTILINE)[1:]:
+        values = dict(re.findall(r"^[ \t]*(path|url)[ \t]*=[ \t]*(\S.*?)[ \t\r]*$", section, re.MULTILINE))
+        url, path = (re.sub(r'^"(.*)"$', r"\1", values.get(key, "")) for key in ("url", "path"))
+        if section.startswith("submodule ") and url and path and not DECEIVING.search(url + path):
+            found[path] = re.sub(r"(?<=://)[^/]*@", "", url)[:NAME_BYTES]
+    return found
+
+
+def is_git_folder(name: str) -> bool:
+    """Whether some file system takes a name for `.git`."""
+    return _GIT_FOLDER.fullmatch(_IGNORED.sub("", name)) is not None
+
+
+UNFINISHED = ".unfinished-"
 
 
 @dataclass
-class _Run:
+class GitRun:
     """One run of git: its output to be read, and why it ended."""
 
     process: Popen[bytes]
@@ -330,17 +358,17 @@ class _Run:
 
 
 @contextmanager
-def _git(
-    arguments: Sequence[str], environment: Mapping[str, str], seconds: float, given: bytes = b""
-) -> Iterator[_Run]:
-    """Run git with `given` as its input for at most `seconds`."""
+def run_git(
+    arguments: Sequence[str], environment: Mapping[str, str], seconds: float, given: bytes | None = b""
+) -> Iterator[GitRun]:
+    """Run git for at most `seconds` with `given` as its input, or with a pipe to it where that is None."""
     with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as errors:
-        stdin.write(given)
+        stdin.write(given or b"")
         stdin.seek(0)
         try:
             process = Popen(
                 ["git", *arguments],
-                stdin=stdin,
+                stdin=PIPE if given is None else stdin,
                 stdout=PIPE,
                 stderr=errors,
                 env=dict(environment),
@@ -351,7 +379,7 @@ def _git(
             raise GitMissing("git is not installed or not on PATH: install it to read repositories") from None
         _limit_memory(process.pid)
         assert process.stdout is not None
-        run = _Run(process, process.stdout, errors, seconds)
+        run = GitRun(process, process.stdout, errors, seconds)
         timer = threading.Timer(max(0.0, seconds), run.expire)
         timer.daemon = True
         timer.start()
@@ -361,10 +389,13 @@ def _git(
             timer.cancel()
             run.kill()
             process.wait()
-            process.stdout.close()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with suppress(OSError):
+                        pipe.close()
 
 
-def _output(
+def git_output(
     arguments: Sequence[str],
     environment: Mapping[str, str],
     seconds: float,
@@ -372,7 +403,7 @@ def _output(
     partial: bool = False,
 ) -> bytes:
     """All that git prints, at most `LISTING_BYTES`; `partial` takes what there is when it prints more, or fails."""
-    with _git(arguments, environment, seconds, given) as git:
+    with run_git(arguments, environment, seconds, given) as git:
         output = git.output.read(LISTING_BYTES + 1)
         if len(output) > LISTING_BYTES:
             if partial:
@@ -383,7 +414,7 @@ def _output(
         return output
 
 
-def _environment(**more: str) -> dict[str, str]:
+def git_environment(**more: str) -> dict[str, str]:
     """What git is told: nothing of the user's or the system's, no prompts, no locks, no network, no other objects."""
     return {
         "PATH": os.environ.get("PATH", os.defpath),
@@ -411,7 +442,7 @@ def _limit_memory(pid: int) -> None:
             resource.prlimit(pid, resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
 
 
-def _checked(oid: str) -> str:
+def checked_oid(oid: str) -> str:
     if not _OID.fullmatch(oid):
         raise RepositoryError(f"{oid[:80]!r} is not an object id")
     return oid
@@ -448,8 +479,8 @@ def _safe_path(name: bytes) -> tuple[str, bool]:
     parts = text.split("/")
     if (
         len(name) <= NAME_BYTES
-        and not _DECEIVING.search(text)
-        and not any(part in ("", ".", "..") or _GIT_FOLDER.fullmatch(part) for part in parts)
+        and not DECEIVING.search(text)
+        and not any(part in ("", ".", "..") or is_git_folder(part) for part in parts)
     ):
         return text, True
     shown = "".join(chr(byte) if byte in _SHOWN else f"\\x{byte:02x}" for byte in name)
@@ -490,8 +521,8 @@ def _skip(output: IO[bytes], size: int) -> bool:
     return True
 
 
-def _make_room(clones: Path, bundle: Path) -> None:
-    """The folder for clones; a full or read-only disk is no fault of the bundle."""
+def make_room(clones: Path, bundle: Path) -> None:
+    """The folder for clones; a full or read-only disk is no fault of the bundle or archive."""
     try:
         clones.mkdir(parents=True, exist_ok=True)
         needed = 3 * bundle.stat().st_size if bundle.exists() else 0
@@ -501,7 +532,7 @@ def _make_room(clones: Path, bundle: Path) -> None:
             f"{clones} cannot be written: {error.strerror}: set CORTEX_STATE to a folder that can"
         ) from None
     if free < needed:
-        raise CortexError(f"{clones} has {free:,} bytes free, the bundle {bundle.name} needs {needed:,}: make room")
+        raise CortexError(f"{clones} has {free:,} bytes free, {bundle.name} needs {needed:,}: make room")
 
 
 def _git_dir(folder: Path, root: Path) -> Path:

@@ -25,8 +25,9 @@ class ManifestError(CortexError):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One thing that landed: `kind` is `file`, `repository` or `bundle`; size in bytes; digest of the content.
+    """One thing that landed: `kind` is `file`, `repository`, `bundle` or `archive`, which is of a source tree.
 
+    Size in bytes; digest of the content.
     The digest of a repository is its head: the branch and the commit.
     """
 

@@ -1,14 +1,17 @@
 """The `repositories` product: every file of every repository at its head commit."""
 
 import json
+import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cortex_pipelines.ingest.archives import Limits
 from cortex_pipelines.ingest.decoding import decode
 from cortex_pipelines.ingest.git import (
+    SUBMODULE,
     Entry,
     GitRepository,
     Head,
@@ -18,9 +21,11 @@ from cortex_pipelines.ingest.git import (
     open_bundle,
     open_repository,
     remove_clones,
+    submodule_urls,
 )
 from cortex_pipelines.ingest.languages import language_of
 from cortex_pipelines.ingest.scan import project_sources
+from cortex_pipelines.ingest.trees import open_archive, refused_of
 from cortex_pipelines.stairs import Batch, Item, Outcome, Plan, Stair, Verdict, Work, compare, cut
 
 if TYPE_CHECKING:
@@ -30,8 +35,10 @@ if TYPE_CHECKING:
     Reader = Snapshot | Publishing
 
 # Raise it when the same blob would become another row.
-VERSION = "1"
+VERSION = "2"
 PRODUCT = "repositories"
+# What is read from a bare repository of our own, made once per content.
+CLONED = ("bundle", "archive")
 # A pointer is a few lines; the specification of Git LFS says less than 1,024 bytes.
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 LFS_BYTES = 1_024
@@ -46,7 +53,10 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class _Tree:
-    """A repository that is looked into: its files by source, and whether it is another commit than is stored."""
+    """A repository that is looked into: its files by source, and whether it is another commit than is stored.
+
+    `targets` says where submodules lead; `refused` are rows of quarantine of what an archive holds and was not taken.
+    """
 
     source: "Source"
     kind: str
@@ -54,6 +64,8 @@ class _Tree:
     head: Head
     entries: Mapping[str, Entry]
     moved: bool
+    targets: Mapping[str, str]
+    refused: Mapping[str, Row]
 
     @property
     def keys(self) -> dict[str, str]:
@@ -102,7 +114,7 @@ def _plan(work: Work) -> Plan:
         items = [Item(name, key, tree.entries[name].size) for name, key in tree.keys.items()]
         changes = compare(items, _stored_keys(work, snapshot, tree), staged)
         already += changes.staged
-        batches += cut(changes.todo, f"{tree.source.path}\n{_clone_digest(tree.source)}")
+        batches += cut(changes.todo, _group(tree.source))
     return Plan(
         batches,
         {
@@ -117,14 +129,14 @@ def _plan(work: Work) -> Plan:
 
 def _map(work: Work, batch: Batch) -> Mapping[str, int]:
     """Read the blobs of a batch; one that cannot be read is staged as a row of quarantine."""
-    repository, _, digest = batch.group.partition("\n")
+    repository, kind, digest = batch.group.split("\n")
     unread: dict[str, list[Item]] = defaultdict(list)
     for item in batch.items:
         unread[item.key.partition(":")[0]].append(item)
     files: list[Row] = []
     faults: list[Row] = []
     try:
-        for blob in _open(work, repository, digest).blobs(list(unread)):
+        for blob in _open(work, repository, kind, digest).blobs(list(unread)):
             for item in unread.pop(blob.oid):
                 if blob.data is None:
                     faults.append(_fault(item, blob.fault))
@@ -163,7 +175,7 @@ def _commit(work: Work, plan: Plan, counts: Sequence[Mapping[str, int]]) -> Outc
             publishing.publish()
     if names and not writes.waiting:
         staging.clear(names)
-    remove_clones(_clones(work), [source.digest for source in survey.sources if source.kind == "bundle"])
+    remove_clones(_clones(work), [source.digest for source in survey.sources if source.kind in CLONED])
     return Outcome(counted, work.store.snapshot().versions("repositories", "files"), verdicts, changed=bool(writes))
 
 
@@ -176,21 +188,28 @@ def _survey(work: Work, reader: "Reader") -> _Survey:
     """Look at the head of each repository, and into those that moved or of which something could not be read."""
     stored = {row["path"]: row for row in reader.rows("repositories", ["path", "commit", "branch", "version"])}
     faulty = {row["path"]: row for row in reader.rows("quarantine", where={"stage": PRODUCT})}
-    survey = _Survey([source for source in project_sources(work).sources if source.kind in ("repository", "bundle")])
+    kinds = ("repository", "remote", *CLONED)
+    survey = _Survey([source for source in project_sources(work).sources if source.kind in kinds])
     for source in survey.sources:
+        if source.kind == "remote" and not source.digest:
+            # It was never fetched here, and the scan tells why; what is stored of it stays.
+            continue
         known = faulty.get(source.path)
-        if known and source.kind == "bundle" and known["digest"] == source.digest and not work.force:
+        cloned = source.kind in CLONED and (_clones(work) / f"{source.digest}.git").exists()
+        if known and known["digest"] == _clone_digest(source) != "" and not cloned and not work.force:
             # The same content is as broken as it was.
             survey.unreadable[source.path] = known
             continue
         try:
-            git = _open(work, source.path, _clone_digest(source))
+            git = _open(work, source.path, source.kind, _clone_digest(source))
             head = git.head()
             row = {"path": source.path, "commit": head.commit, "branch": head.branch, "version": VERSION}
             moved = work.force or stored.get(source.path) != row
             if moved or any(_is_in(path, source.path) for path in faulty):
                 entries = {_source(source.path, entry.path): entry for entry in git.entries(head.commit)}
-                survey.trees.append(_Tree(source, _kind(work, source), git, head, entries, moved))
+                submodules = _submodules(git, entries)
+                refused = _refused(source, git) if source.kind == "archive" else {}
+                survey.trees.append(_Tree(source, _kind(work, source), git, head, entries, moved, submodules, refused))
         except RepositoryError as error:
             if isinstance(error, NoCommit):
                 survey.empty.add(source.path)
@@ -232,24 +251,29 @@ def _writes(work: Work, reader: "Reader", survey: _Survey) -> _Writes:
 
 
 def _compare_tree(
-    work: Work, reader: "Reader", tree: _Tree, staged: Mapping[str, str], faults: Mapping[str, Row], writes: _Writes
+    work: Work,
+    reader: "Reader",
+    tree: _Tree,
+    staged: Mapping[str, Container[str]],
+    faults: Mapping[str, Row],
+    writes: _Writes,
 ) -> dict[str, Row]:
     """Add what one repository has to write; the rows of quarantine of its files."""
     keys, stored = tree.keys, _stored_keys(work, reader, tree)
     unreadable = {name: faults[name] for name, key in keys.items() if name in faults and _key(faults[name]) == key}
     todo = {name: key for name, key in keys.items() if stored.get(name) != key and name not in unreadable}
-    if any(staged.get(name) != key for name, key in todo.items()):
+    if any(key not in staged.get(name, ()) for name, key in todo.items()):
         # Its head moved on while it was read: what is stored stays, and the next run reads the rest.
         writes.waiting.append(tree.source.path)
         return {}
-    history = tree.git.history(tree.head.commit)
-    columns = ["source", "digest", "version", "mode", "size", "skipped", "changes"]
+    history = _history(tree)
+    columns = ["source", "digest", "version", "mode", "size", "skipped", "changes", "target"]
     rows = {row["source"]: row for row in reader.rows("files", columns, {"repository": tree.source.path})}
     changes = {name: history.changes.get(entry.path, 0) for name, entry in tree.entries.items()}
     gone = [name for name in rows if name not in tree.entries or name in unreadable]
     listed = [
         _row(name, tree.source.path, entry.path, entry.oid, entry.size)
-        | {"mode": entry.mode, "changes": changes[name], "skipped": entry.skipped}
+        | {"mode": entry.mode, "changes": changes[name], "skipped": entry.skipped, "target": tree.targets.get(name)}
         for name, entry in tree.entries.items()
         if entry.skipped is not None
     ]
@@ -265,7 +289,7 @@ def _compare_tree(
     writes.fresh |= todo
     writes.listed += listed
     writes.changes |= churned | {name: changes[name] for name in todo}
-    return unreadable
+    return {**unreadable, **tree.refused}
 
 
 def _write(publishing: "Publishing", writes: _Writes, staged: Any) -> None:
@@ -319,7 +343,7 @@ def _file(item: Item, repository: str, content: bytes) -> Row:
     path = item.id if repository == _ROOT else item.id.removeprefix(f"{repository}/")
     row = _row(item.id, repository, path, item.key.partition(":")[0], len(content))
     if len(content) < LFS_BYTES and content.startswith(LFS_POINTER):
-        return row | {"skipped": LFS}
+        return row | {"skipped": LFS, "target": _pointer(content)}
     text = decode(content)
     if text is None:
         return row | {"skipped": BINARY}
@@ -340,7 +364,44 @@ def _row(source: str, repository: str, path: str, oid: str, size: int) -> Row:
         "text": None,
         "skipped": None,
         "changes": 0,
+        "target": None,
     }
+
+
+def _pointer(content: bytes) -> str | None:
+    """What a Git LFS pointer points to: its digest, and its size in bytes."""
+    oid = re.search(rb"^oid (sha256:[0-9a-f]{64})$", content, re.MULTILINE)
+    size = re.search(rb"^size (\d{1,18})$", content, re.MULTILINE)
+    return json.dumps({"oid": oid[1].decode(), "size": int(size[1])}) if oid and size else None
+
+
+def _submodules(git: GitRepository, entries: Mapping[str, Entry]) -> dict[str, str]:
+    """Where each submodule leads by its name, as its repository's `.gitmodules` tells: never followed."""
+    modules = {name: entry for name, entry in entries.items() if entry.skipped == SUBMODULE}
+    told = [entry.oid for entry in entries.values() if entry.path == ".gitmodules" and not entry.skipped]
+    if not modules or not told:
+        return {}
+    [blob] = git.blobs(told)
+    urls = submodule_urls(blob.data or b"")
+    return {name: json.dumps({"url": urls[entry.path]}) for name, entry in modules.items() if entry.path in urls}
+
+
+def _refused(source: "Source", git: GitRepository) -> dict[str, Row]:
+    """The rows of quarantine of what was not taken from an archive."""
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for refused in refused_of(git):
+        reasons[f"{source.path}/{refused.path}" if refused.path else source.path].append(refused.reason)
+    row = {"stage": PRODUCT, "digest": source.digest, "version": VERSION, "size": 0, "landed": None}
+    return {path: {"path": path, **row, "reason": "; ".join(told)} for path, told in reasons.items()}
+
+
+def _history(tree: _Tree) -> History:
+    """The history of a repository; an archive has none but the time of its newest file."""
+    history = tree.git.history(tree.head.commit)
+    if tree.kind != "archive":
+        return history
+    untold = history.committed_at.startswith("1970-01-01T00:00:00")
+    return History("" if untold else history.committed_at, 0, {})
 
 
 def _fault(item: Item, reason: str) -> Row:
@@ -351,6 +412,7 @@ def _fault(item: Item, reason: str) -> Row:
         "version": VERSION,
         "size": item.size,
         "reason": reason,
+        "landed": None,
     }
 
 
@@ -363,6 +425,7 @@ def _unreadable(source: "Source", error: RepositoryError, stored: Row | None) ->
         "version": VERSION,
         "size": source.size,
         "reason": f"{error}{kept}",
+        "landed": None,
     }
 
 
@@ -396,26 +459,37 @@ def _counted(reader: "Reader", survey: _Survey, writes: _Writes) -> dict[str, An
     }
 
 
-def _open(work: Work, path: str, digest: str) -> GitRepository:
+def _open(work: Work, path: str, kind: str, digest: str) -> GitRepository:
     folder = work.settings.inbox / work.project
-    if digest:
+    if kind == "bundle":
         return open_bundle(folder / path, digest, _clones(work))
+    if kind == "archive":
+        return open_archive(folder / path, digest, _clones(work), Limits.of(work.settings))
+    if kind == "remote":
+        from cortex_pipelines.ingest.remotes import Remotes
+
+        return Remotes(folder, work.settings.state / work.project / "remotes", work.settings.remotes).open(path)
     return open_repository(folder / path, folder)
 
 
 def _kind(work: Work, source: "Source") -> str:
-    if source.kind == "bundle":
-        return "bundle"
+    if source.kind != "repository":
+        return source.kind
     return "work tree" if (work.settings.inbox / work.project / source.path / ".git").exists() else "bare"
 
 
+def _group(source: "Source") -> str:
+    """What *map* needs to open a repository."""
+    return f"{source.path}\n{source.kind}\n{_clone_digest(source)}"
+
+
 def _clones(work: Work) -> Path:
-    return work.settings.state / work.project / "bundles"
+    return work.settings.state / work.project / "clones"
 
 
 def _clone_digest(source: "Source") -> str:
-    """What a bundle's clone is named by; empty for a repository that is read where it lies."""
-    return source.digest if source.kind == "bundle" else ""
+    """What the clone of a bundle or an archive is named by; empty for a repository that is read where it lies."""
+    return source.digest if source.kind in CLONED else ""
 
 
 _ROOT = "."

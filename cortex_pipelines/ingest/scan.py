@@ -64,7 +64,7 @@ class Found:
 
     def same(self, source: Source | None) -> bool:
         """Whether it is as a scan saw it."""
-        if source is None or source.kind != self.kind:
+        if source is None or (source.kind != self.kind and source.kind != "archive"):
             return False
         if self.kind == "repository":
             return source.digest == self.head
@@ -73,11 +73,28 @@ class Found:
 
 def project_sources(work: Work) -> Scan:
     """Scan the project of a piece of work, with its own manifest."""
+    if work.looked:
+        return work.looked[0]
     folder = work.settings.inbox / work.project
     if not folder.is_dir():
         raise CortexError(f"there is no project {work.project}: {folder} is not a folder")
     with Manifest(work.settings.state / work.project / "manifest.db") as manifest:
-        return scan(folder, manifest, work.quiet)
+        found = _with_remotes(work, folder, scan(folder, manifest, work.quiet))
+    if work.looked is not None:
+        work.looked.append(found)
+    return found
+
+
+def _with_remotes(work: Work, folder: Path, found: Scan) -> Scan:
+    """What the project's `sources.yaml` names is a source too; it is asked what is new, but not for a sensor's sake."""
+    state = work.settings.state / work.project / "remotes"
+    if not os.path.lexists(folder / "sources.yaml") and not state.is_dir():
+        return found
+    from cortex_pipelines.ingest.remotes import Remotes
+
+    sources, refused = Remotes(folder, state, work.settings.remotes).sources(fetch=not work.quiet)
+    listed = sorted((*found.sources, *sources), key=lambda source: source.path)
+    return Scan(tuple(listed), (*found.refused, *refused))
 
 
 def scan(project_folder: Path, manifest: Manifest, quiet: bool = False) -> Scan:
@@ -108,7 +125,8 @@ def scan(project_folder: Path, manifest: Manifest, quiet: bool = False) -> Scan:
             continue
         # What is written again within the clock's tick looks the same: a file this young is read again next time.
         written = found.mtime_ns if found.mtime_ns < (started - SETTLED_SECONDS) * 1e9 else 0
-        source = Source(found.path, found.kind, found.size, written, found.inode, digest)
+        kind = _kind(project_folder, found)
+        source = Source(found.path, kind, found.size, written, found.inode, digest)
         sources.append(source)
         changed.append(source)
     gone = known.keys() - {source.path for source in sources}
@@ -131,6 +149,15 @@ def open_plain(path: Path) -> BinaryIO:
     return open(descriptor, "rb", buffering=0)
 
 
+def file_head(path: Path) -> bytes:
+    """The first bytes of a file; none of one that cannot be read."""
+    try:
+        with open_plain(path) as file:
+            return file.read(HEAD_BYTES)
+    except OSError:
+        return b""
+
+
 def file_digest(path: Path) -> str:
     """blake2b-128 of a file's content; a link is not followed."""
     digest = hashlib.blake2b(digest_size=16)
@@ -141,7 +168,7 @@ def file_digest(path: Path) -> str:
 
 
 def _walk(folder: Path) -> Iterator[Found | Refusal]:
-    if _is_repository(folder):
+    if is_repository(folder):
         yield Found(".", "repository", 0, 0, 0, repository_head(folder))
         return
     stack = [("", 0)]
@@ -157,12 +184,12 @@ def _walk(folder: Path) -> Iterator[Found | Refusal]:
             path = prefix + entry.name
             if reason := _name_objection(entry.name, path):
                 yield Refusal(_shown(path), reason)
-            elif entry.name.startswith((".", "~$")) or entry.name.endswith(PARTIAL_ENDINGS) or path in RESERVED:
+            elif is_left_out(entry.name) or path in RESERVED:
                 continue
             elif entry.is_symlink():
                 yield Refusal(path, "is a symbolic link: put the file itself here")
             elif entry.is_dir(follow_symlinks=False):
-                if _is_repository(folder / path):
+                if is_repository(folder / path):
                     yield Found(path, "repository", 0, 0, 0, repository_head(folder / path))
                 elif depth + 1 >= MOST_DEPTH:
                     yield Refusal(path, f"lies deeper than {MOST_DEPTH} folders")
@@ -181,6 +208,11 @@ def _walk(folder: Path) -> Iterator[Found | Refusal]:
                 yield Found(path, kind, info.st_size, info.st_mtime_ns, info.st_ino)
             else:
                 yield Refusal(path, "is no regular file")
+
+
+def is_left_out(name: str) -> bool:
+    """Whether a name is that of something hidden, or not written to its end, which is left out silently."""
+    return name.startswith((".", "~$")) or name.endswith(PARTIAL_ENDINGS)
 
 
 def repository_head(folder: Path) -> str:
@@ -207,7 +239,18 @@ def _small(path: Path, most: int) -> str:
         return ""
 
 
-def _is_repository(folder: Path) -> bool:
+def _kind(project_folder: Path, found: Found) -> str:
+    """The kind of a source that is new or changed: an archive of a source tree is a repository."""
+    if found.kind == "file" and found.size:
+        from cortex_pipelines.ingest.archives import archive_kind
+
+        if archive_kind(project_folder / found.path) == "repository":
+            return "archive"
+    return found.kind
+
+
+def is_repository(folder: Path) -> bool:
+    """Whether a folder is a git work tree or a bare repository, by its names alone."""
     if (folder / ".git").exists():
         return True
     return (folder / "HEAD").is_file() and (folder / "objects").is_dir() and (folder / "refs").is_dir()

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from cortex_pipelines.evidence import Evidence
 from cortex_pipelines.ingest.documents import Document
-from cortex_pipelines.ingest.parsing import Heading, markdown_headings, rst_headings
+from cortex_pipelines.ingest.formats.markup import markdown_headings, rst_headings
+from cortex_pipelines.ingest.parsing import Heading
 from cortex_pipelines.planning.products import identifier
 
 if TYPE_CHECKING:

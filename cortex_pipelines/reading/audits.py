@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cortex_pipelines.evidence import Evidence, Finding, Severity, evidence_of, resolves
+from cortex_pipelines.ingest.documents import document_items
 from cortex_pipelines.ingest.scan import open_plain, project_sources
 from cortex_pipelines.reading.lines import Ledger, batches, blocks, read_lines
 from cortex_pipelines.reading.shapes import Level, Shape, ShapeTable
@@ -24,7 +25,8 @@ PRODUCT = "deep_ingest_audits"
 TEXT, REPOSITORY = "text", "repository"
 # A text of more bytes has more tokens than the widest default window, 256k of about four bytes each.
 WINDOW_BYTES = 2**20
-PLAIN = ("text/plain", "text/markdown", "text/x-rst")
+# Documents whose text is the file itself, line by line.
+PLAIN = ("text/", "application/json", "application/yaml", "application/toml", "application/xml", "application/x-subrip")
 
 # What one would read of a log; more of them are counted, not listed.
 FINDINGS = 40
@@ -193,12 +195,16 @@ def _items(work: Work, reader: "Reader") -> list[Item]:
     large = {
         row["path"]
         for row in reader.rows("documents", ["path", "size", "media_type"])
-        if row["size"] > WINDOW_BYTES and row["media_type"] in PLAIN
+        if row["size"] > WINDOW_BYTES and row["media_type"].startswith(PLAIN) and row["media_type"] != "text/html"
     }
+    # Of a chat's export the text is a transcript.
+    exports = {row["source"] for row in reader.rows("messages", ["source"], {"source": sorted(large)})}
+    sources = project_sources(work).sources
+    read = {item.id for item in document_items(work, sources)}
     files = [
         Item(source.path, f"{source.digest}:{VERSION}", source.size)
-        for source in project_sources(work).sources
-        if source.kind == "file" and (source.path in large or source.size > work.settings.deep_ingest_bytes)
+        for source in sources
+        if source.kind == "file" and (source.path in large - exports or source.path not in read)
     ]
     repositories = [
         Item(row["path"], f"{row['commit']}:{VERSION}", row["bytes"])

@@ -1,7 +1,7 @@
 """The reports of what landed: documents, repositories, the index."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from cortex_pipelines.reports.markdown import code, escape, paragraphs, table
@@ -10,35 +10,76 @@ if TYPE_CHECKING:
     from cortex_pipelines.store import Snapshot
 
 ROWS = 500
+TOPICS = 4
+TOGETHER = 10
 
 
 def render_documents(snapshot: "Snapshot", project: str) -> str:
     """The inventory of documents, and what was not read and why."""
-    documents = sorted(
-        snapshot.rows("documents", ["path", "media_type", "title", "size", "pages"]), key=lambda row: row["path"]
-    )
+    columns = ["path", "media_type", "title", "size", "pages", "language", "topics", "summary"]
+    documents = sorted(snapshot.rows("documents", columns), key=lambda row: row["path"])
     bad = sorted(snapshot.rows("quarantine", ["path", "stage", "reason"]), key=lambda row: row["path"])
     total = sum(row["size"] for row in documents)
     rows = [
         (
             code(row["path"]),
             escape(row["title"]),
+            escape(", ".join(row["topics"][:TOPICS])),
+            escape(row["language"]),
             escape(row["media_type"]),
             str(len(json.loads(row["pages"])) or ""),
             size(row["size"]),
         )
         for row in documents[:ROWS]
     ]
+    secrets = sorted(snapshot.rows("secrets"), key=lambda row: (row["source"], row["line"]))
+    copies = sorted(
+        (row for row in snapshot.rows("holders", ["path", "document"]) if row["path"] != row["document"]),
+        key=lambda row: (row["document"], row["path"]),
+    )
     return paragraphs(
         f"# Documents of {escape(project)}",
         f"{len(documents):,} documents, {size(total)}, were read; {len(bad):,} things were not.",
+        "## Keys and tokens" if secrets else "",
+        "What looks like a secret should not lie here: take it back where it was issued, and remove it."
+        if secrets
+        else "",
+        table(
+            ("where", "what", "severity"),
+            [
+                (code(f"{row['source']}:{row['line']}"), escape(row["rule"]), escape(row["severity"]))
+                for row in secrets[:ROWS]
+            ],
+        ),
+        _more(len(secrets)),
         "## Not read" if bad else "",
         table(("what", "why"), [(code(row["path"]), escape(row["reason"])) for row in bad[:ROWS]]),
         _more(len(bad)),
         "## Read" if documents else "",
-        table(("path", "title", "type", "pages", "size"), rows),
+        table(("path", "title", "about", "language", "type", "pages", "size"), rows),
         _more(len(documents)),
+        "## The same content" if copies else "",
+        table(("path", "is a copy of"), [(code(row["path"]), code(row["document"])) for row in copies[:ROWS]]),
+        _more(len(copies)),
+        *_near(snapshot),
     )
+
+
+def _near(snapshot: "Snapshot") -> list[str]:
+    """What is nearly the same, by groups."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for row in snapshot.rows("sketches", ["path", "near"]):
+        if row["near"]:
+            groups[row["near"]].append(row["path"])
+    listed = sorted(sorted(paths) for paths in groups.values() if len(paths) > 1)
+    if not listed:
+        return []
+    lines = [", ".join(code(path) for path in paths[:TOGETHER]) + _others(len(paths)) for paths in listed[:ROWS]]
+    return ["## Nearly the same content", "\n".join(f"- {line}" for line in lines), _more(len(listed))]
+
+
+def _others(count: int) -> str:
+    return f" and {count - TOGETHER:,} more" if count > TOGETHER else ""
 
 
 def render_repositories(snapshot: "Snapshot", project: str) -> str:

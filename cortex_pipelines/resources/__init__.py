@@ -66,4 +66,4 @@ def work_for(context: dg.OpExecutionContext, force: bool = False) -> Work:
     quiet = QUIET_TAG in context.run_tags
     if lanes := given.lanes.open(context.instance):
         warm_for(context.run, lanes)
-    return Work(project, given.settings.value, given.store.open(project), lanes, force, quiet)
+    return Work(project, given.settings.value, given.store.open(project), lanes, force, quiet, [])

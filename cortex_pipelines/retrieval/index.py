@@ -5,18 +5,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cortex_pipelines.ingest.documents import Document
+from cortex_pipelines.ingest.formats.markup import markdown_headings, rst_headings
 from cortex_pipelines.ingest.languages import language_of, vendored_or_generated
-from cortex_pipelines.ingest.parsing import markdown_headings, rst_headings
 from cortex_pipelines.retrieval.chunker import CodeChunker
 from cortex_pipelines.retrieval.chunking import Chunk, chunk_document
 from cortex_pipelines.retrieval.search import embedder, search_words
-from cortex_pipelines.stairs import Batch, Item, Outcome, Plan, Stair, Verdict, Work, compare, cut
+from cortex_pipelines.stairs import Batch, Changes, Item, Outcome, Plan, Stair, Verdict, Work, compare, cut
 
 if TYPE_CHECKING:
-    from cortex_pipelines.store import Snapshot
+    from cortex_pipelines.store import Publishing, Snapshot
 
 STAGE = "rag_index"
-VERSION = "2/wordllama-l2-supercat-256"
+VERSION = "3/wordllama-l2-supercat-256"
 PROSE = {"markdown": markdown_headings, "rst": rst_headings}
 
 
@@ -24,7 +24,8 @@ def plan_index(work: Work) -> Plan:
     snapshot = work.store.snapshot()
     stored = {} if work.force else snapshot.keys("indexed")
     changes = compare(_items(snapshot), stored, work.store.staging(STAGE).items())
-    return Plan(cut(changes.todo))
+    moved = _moved(changes, stored)
+    return Plan(cut([item for item in changes.todo if item.id not in moved]))
 
 
 def map_index(work: Work, batch: Batch) -> dict[str, int]:
@@ -45,10 +46,9 @@ def map_index(work: Work, batch: Batch) -> dict[str, int]:
             else:
                 continue
             rows.extend(made)
-            indexed.append({"source": item.id, "digest": digest, "version": VERSION, "chunks": len(made)})
-    vectors = embedder().embed([f"{row['title']}\n{row['section']}\n{row['text']}" for row in rows])
-    for row, vector in zip(rows, vectors, strict=True):
-        row["vector"] = vector
+            row = {"source": item.id, "named": item.id, "digest": digest, "version": VERSION, "chunks": len(made)}
+            indexed.append(row)
+    _embed(rows)
     items = {row["source"]: f"{row['digest']}:{VERSION}" for row in indexed}
     work.store.staging(STAGE).put(batch.name, {"chunks": rows, "indexed": indexed}, items)
     return {"chunks": len(rows)}
@@ -56,15 +56,23 @@ def map_index(work: Work, batch: Batch) -> dict[str, int]:
 
 def commit_index(work: Work, plan: Plan, counts: Sequence[Mapping[str, int]]) -> Outcome:
     snapshot = work.store.snapshot()
-    current = {item.id: item.key for item in _items(snapshot)}
-    gone = [source for source in snapshot.keys("indexed") if source not in current]
+    wanted = _items(snapshot)
+    current = {item.id: item.key for item in wanted}
     staging = work.store.staging(STAGE)
     names = staging.names()
+    indexed = snapshot.keys("indexed")
+    changes = compare(wanted, indexed, staging.items())
+    moved = {} if work.force else {old: new for new, old in _moved(changes, indexed).items()}
+    gone = [source for source in changes.gone if source not in moved]
+    renamed = moved | {
+        row["source"]: row["source"] for row in snapshot.rows("indexed") if row["source"] != row["named"]
+    }
     verdicts = {name: Verdict(True) for name in ("row_count_equals_chunks", "keys_unique", "no_orphans")}
-    if names or gone:
+    if names or gone or renamed:
         with work.store.publishing() as writer:
             writer.delete("chunks", "source", gone)
             writer.delete("indexed", "source", gone)
+            _rename(writer, renamed)
             for items, tables in staging.tables(names):
                 import pyarrow.compute as pc
 
@@ -87,7 +95,7 @@ def commit_index(work: Work, plan: Plan, counts: Sequence[Mapping[str, int]]) ->
         {"sources": snapshot.count("indexed"), "chunks": snapshot.count("chunks"), "gone": len(gone)},
         snapshot.versions("chunks"),
         verdicts,
-        bool(names or gone),
+        bool(names or gone or renamed),
     )
 
 
@@ -95,9 +103,10 @@ RAG_INDEX = Stair(plan_index, map_index, commit_index)
 
 
 def _items(snapshot: "Snapshot") -> list[Item]:
+    # Another parser makes another text of the same bytes.
     documents = [
-        Item(row["path"], f"{row['digest']}:{VERSION}", row["size"])
-        for row in snapshot.rows("documents", ["path", "digest", "size"])
+        Item(row["path"], f"{row['digest']}/{row['version']}:{VERSION}", row["size"])
+        for row in snapshot.rows("documents", ["path", "digest", "version", "size"])
     ]
     files = [
         Item(row["source"], f"{row['digest']}:{VERSION}", row["size"])
@@ -107,6 +116,50 @@ def _items(snapshot: "Snapshot") -> list[Item]:
         and not vendored_or_generated(row["source"].removeprefix(row["repository"] + "/"))
     ]
     return documents + files
+
+
+def _moved(changes: Changes, stored: Mapping[str, str]) -> dict[str, str]:
+    """The sources to do that have another name only, and the one they had."""
+
+    def content(source: str, key: str) -> tuple[str, str]:
+        return key, source.rpartition("/")[2].rpartition(".")[2]
+
+    left = {content(source, stored[source]): source for source in changes.gone}
+    found = {}
+    for item in changes.todo:
+        if old := left.pop(content(item.id, item.key), None):
+            found[item.id] = old
+    return found
+
+
+def _rename(writer: "Publishing", moved: Mapping[str, str]) -> None:
+    """Let chunks be of the source that they are found in now; `moved` maps what they are kept under to that.
+
+    Vectors stay where the title does.
+    """
+    documents = writer.rows("documents", ["path", "title"], {"path": list(moved.values())})
+    titles = {row["path"]: row["title"] for row in documents}
+    rows = writer.rows("chunks", where={"source": list(moved)})
+    anew = []
+    for row in rows:
+        source = moved[row["source"]]
+        title = titles.get(source, source.rpartition("/")[2])
+        if title != row["title"]:
+            anew.append(row)
+        row |= {"source": source, "title": title, "chunk_id": _chunk_id(source, row["digest"], row["byte_start"])}
+        row["search_text"] = _search_text(row)
+    _embed(anew)
+    indexed = writer.rows("indexed", where={"source": list(moved)})
+    for table in ("chunks", "indexed"):
+        writer.delete(table, "source", moved)
+    writer.upsert("chunks", rows)
+    writer.upsert("indexed", [row | {"source": moved[row["source"]], "named": moved[row["source"]]} for row in indexed])
+
+
+def _embed(rows: list[dict[str, Any]]) -> None:
+    vectors = embedder().embed([f"{row['title']}\n{row['section']}\n{row['text']}" for row in rows])
+    for row, vector in zip(rows, vectors, strict=True):
+        row["vector"] = vector
 
 
 def chunk_file(chunker: CodeChunker, path: str, text: str, language: str | None) -> tuple[list[Chunk], str]:
@@ -129,9 +182,8 @@ def _file_rows(
 
 
 def _row(source: str, digest: str, chunk: Chunk, kind: str, language: str | None, title: str) -> dict[str, Any]:
-    name = hashlib.blake2b(f"{source}\0{VERSION}\0{chunk.byte_start}\0{chunk.text}".encode(), digest_size=16)
-    return {
-        "chunk_id": name.hexdigest(),
+    row = {
+        "chunk_id": _chunk_id(source, digest, chunk.byte_start),
         "source": source,
         "kind": kind,
         "language": language,
@@ -143,7 +195,15 @@ def _row(source: str, digest: str, chunk: Chunk, kind: str, language: str | None
         "byte_start": chunk.byte_start,
         "byte_end": chunk.byte_end,
         "text": chunk.text,
-        "search_text": search_words(f"{source} {title} {chunk.section}\n{chunk.text}"),
         "digest": digest,
         "version": VERSION,
     }
+    return row | {"search_text": _search_text(row)}
+
+
+def _chunk_id(source: str, digest: str, byte_start: int) -> str:
+    return hashlib.blake2b(f"{source}\0{digest}\0{VERSION}\0{byte_start}".encode(), digest_size=16).hexdigest()
+
+
+def _search_text(row: Mapping[str, Any]) -> str:
+    return search_words(f"{row['source']} {row['title']} {row['section']}\n{row['text']}")

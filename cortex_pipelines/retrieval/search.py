@@ -1,11 +1,13 @@
 """Vectors and words fused into one ranking."""
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from cortex_pipelines.ingest.near import fold
 from cortex_pipelines.retrieval.embedding import Embedder, StaticEmbedder
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ class Hit:
     title: str
     text: str
     score: float
+    also: tuple[str, ...] = ()
+    """Where the same, or nearly the same document lies too."""
 
     @property
     def location(self) -> str:
@@ -54,7 +58,24 @@ def search(snapshot: "Snapshot", query: str, limit: int = 10, where: Mapping[str
     rows = {row["chunk_id"]: row for row in [*words, *near]}
     scores = {chunk: ALPHA * dense.get(chunk, 0.0) + (1 - ALPHA) * lexical.get(chunk, 0.0) for chunk in rows}
     ordered = sorted(rows, key=lambda chunk: (-scores[chunk], rows[chunk]["source"], rows[chunk]["line_start"]))
-    return [_hit(rows[chunk], scores[chunk]) for chunk in ordered[:limit]]
+    hits = [_hit(rows[chunk], scores[chunk]) for chunk in ordered]
+    return _once(snapshot, hits, limit)
+
+
+def _once(snapshot: "Snapshot", hits: list[Hit], limit: int) -> list[Hit]:
+    """The first `limit` hits, of documents that are nearly the same only those of the best one."""
+    sources = list(dict.fromkeys(hit.source for hit in hits))
+    labels = {row["path"]: row["near"] for row in snapshot.rows("sketches", ["path", "near"], {"path": sources})}
+    folded = fold(labels, sources)
+    found = [hit for hit in hits if hit.source not in folded][:limit]
+    also: dict[str, list[str]] = defaultdict(list)
+    for other, source in folded.items():
+        also[source].append(other)
+    shown = {"document": list({hit.source for hit in found})}
+    for row in snapshot.rows("holders", ["path", "document"], shown):
+        if row["path"] != row["document"]:
+            also[row["document"]].append(row["path"])
+    return [replace(hit, also=tuple(sorted(also[hit.source]))) if also[hit.source] else hit for hit in found]
 
 
 def search_words(text: str) -> str:

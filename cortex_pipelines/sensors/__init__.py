@@ -2,13 +2,12 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import dagster as dg
 
-from cortex_pipelines.ingest.manifest import Manifest
-from cortex_pipelines.ingest.watch import Glance, glance
+from cortex_pipelines.ingest.watch import Glance, Watch
 from cortex_pipelines.products import PRODUCTS
-from cortex_pipelines.projects import find_projects
 from cortex_pipelines.reading.audits import PRODUCT as DEEP
 from cortex_pipelines.reading.audits import WINDOW_BYTES
 from cortex_pipelines.resources import QUIET_TAG
@@ -16,8 +15,12 @@ from cortex_pipelines.settings import Settings
 
 # A request costs the daemon a round trip and some commits; a tick ends after 60 s.
 REQUESTS_PER_TICK = 50
-# With QUIET_SECONDS a dropped file is asked for at the second or third look: half a minute after it was dropped.
-LOOK_SECONDS = 10
+# The daemon looks every five seconds which sensors are due.
+LOOK_SECONDS = 4
+# A tick waits so long for something to ask for, where it holds up no other sensor: a dropped file is asked for as soon
+# as it has come to rest. It ends just before the daemon looks again, so that hardly a moment is unwatched, and soon
+# enough for whoever ends Dagster, which waits for it.
+WAIT_SECONDS = 9
 
 AUDIT_CRON = "0 5 * * 1"
 AUDIT_JOB = dg.define_asset_job(
@@ -71,27 +74,40 @@ def _requests(
     context: dg.SensorEvaluationContext, settings: Settings, projects: dg.PartitionsDefinition[str], what: str
 ) -> dg.SensorResult | dg.SkipReason:
     """At most `REQUESTS_PER_TICK` requests, for projects after the one that the last tick ended with."""
-    wanted = settings.projects
-    found = [name for name in find_projects(settings.inbox).projects if not wanted or name in wanted]
-    requests: list[dg.RunRequest] = []
+    until = time.monotonic() + _wait_seconds(context)
     cursor = context.cursor or ""
-    for project in _from(found, cursor):
-        with Manifest(settings.state / project / "manifest.db") as manifest:
-            seen = glance(settings.inbox / project, manifest, time.time())
-        if request := _request(project, seen, what):
-            requests.append(request)
-            if len(requests) == REQUESTS_PER_TICK:
+    with Watch(settings.inbox, settings.state, settings.projects, at_once=time.monotonic() < until) as watch:
+        if watch.fault:
+            context.log.warning(watch.fault)
+        while True:
+            seen = watch.look(until - time.monotonic())
+            asked = (_request(project, seen[project], what) for project in _from(sorted(seen), cursor))
+            requests = list(islice(filter(None, asked), REQUESTS_PER_TICK))
+            added = _added(context, projects, watch.projects())
+            growing = any(glance.growing for glance in seen.values())
+            # What is added and grows is asked for in a moment, by the same tick.
+            if requests or (added and not growing) or time.monotonic() >= until:
                 break
-    added = []
-    if isinstance(projects, dg.DynamicPartitionsDefinition):
-        # All that are there, so that one which was run by the command can be materialized by hand too.
-        known = set(projects.get_partition_keys(dynamic_partitions_store=context.instance))
-        names = [name for name in found if name not in known]
-        added = [projects.build_add_request(names)] if names else []
     if not requests and not added:
-        return dg.SkipReason(f"{len(found)} projects, nothing new that is at rest")
+        return dg.SkipReason(f"{len(watch.projects())} projects, nothing new that is at rest")
     last = str(requests[-1].partition_key) if requests else cursor
     return dg.SensorResult(run_requests=requests, dynamic_partitions_requests=added, cursor=last)
+
+
+def _wait_seconds(context: dg.SensorEvaluationContext) -> float:
+    """A tick may wait where the daemon gives each sensor a thread; elsewhere all the others would wait with it."""
+    return WAIT_SECONDS if context.instance.get_sensor_settings().get("use_threads") else 0.0
+
+
+def _added(
+    context: dg.SensorEvaluationContext, projects: dg.PartitionsDefinition[str], found: Sequence[str]
+) -> list[dg.AddDynamicPartitionsRequest]:
+    """All that are there and no partitions yet: one that was run by the command can be materialized by hand too."""
+    if not isinstance(projects, dg.DynamicPartitionsDefinition):
+        return []
+    known = set(projects.get_partition_keys(dynamic_partitions_store=context.instance))
+    names = [name for name in found if name not in known]
+    return [projects.build_add_request(names)] if names else []
 
 
 def _request(project: str, seen: Glance, what: str) -> dg.RunRequest | None:

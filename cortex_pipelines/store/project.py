@@ -31,6 +31,8 @@ CLEANUP_MARGIN = timedelta(minutes=10)
 # An index pays from here on; below, an exact search takes milliseconds (facts of LanceDB 0.40, B.5).
 VECTOR_INDEX_ROWS = 20_000
 REOPENINGS = 5
+# The rows of so many sources are in memory at once.
+_RENAMES = 500
 # A merge holds its rows in memory twice.
 ROWS_PER_MERGE = 20_000
 
@@ -68,6 +70,11 @@ class ProjectStore:
             if state:
                 publication.write_copy(self.uri, state, published)
             return Snapshot(self.uri, database, published)
+
+    def published_at(self) -> datetime | None:
+        """When something was published last; None where nothing was, and on S3, where it takes requests to know."""
+        at = None if is_remote(self.uri) else publication.published_at(self.uri)
+        return datetime.fromtimestamp(at, UTC) if at else None
 
     @contextmanager
     def publishing(self) -> "Iterator[Publishing]":
@@ -292,6 +299,30 @@ class Publishing(_Reader):
         gone = list(sources)
         return sum(self.delete(table.name, str(table.source), gone) for table in derived_from_sources())
 
+    def rename(self, moved: Mapping[str, str]) -> None:
+        """Let every row, in every table, that was derived from a source be derived from the name it has now.
+
+        `moved` maps old names to new ones. A source may take the name that another one has until then.
+        """
+        for step in _in_order(moved):
+            for table in derived_from_sources():
+                self._rename(table, step)
+
+    def _rename(self, table: Table, moved: Mapping[str, str]) -> None:
+        import pyarrow as pa
+
+        rows = self.arrow(table.name, where={str(table.source): list(moved)})
+        if not rows.num_rows:
+            return
+        # LanceDB's updates know no expression that depends on a value.
+        for column in {str(table.source), "source"} & table.columns.keys():
+            at = rows.schema.get_field_index(column)
+            renamed = [moved.get(name, name) for name in rows.column(at).to_pylist()]
+            rows = rows.set_column(at, rows.schema.field(at), pa.array(renamed, pa.string()))
+        if table.key == table.source:
+            self.delete(table.name, table.key, moved)
+        self.upsert(table.name, rows)
+
     def overwrite(self, table: str, rows: "Sequence[Mapping[str, Any]] | pa.Table") -> None:
         """Let the whole table be `rows`."""
         written = _arrow(table, rows)
@@ -401,6 +432,22 @@ class Publishing(_Reader):
 def _tell_of_older(uri: str) -> None:
     """Once is enough: a run reads the store many times before it publishes."""
     log.warning("the store %s was made by older code: the next run builds it again", uri)
+
+
+def _in_order(moved: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+    """Renames cut into steps, so that no source gets a name that another one has still to give up.
+
+    Names that go round in a circle are one step: its rows are all read before one is written.
+    """
+    left = {old: new for old, new in moved.items() if old != new}
+    while left:
+        free = {old: new for old, new in left.items() if new not in left}
+        for at in range(0, len(free), _RENAMES):
+            yield dict(list(free.items())[at : at + _RENAMES])
+        if not free:
+            yield left
+            return
+        left = {old: new for old, new in left.items() if old not in free}
 
 
 def _index(table: Table, opened: Any) -> None:

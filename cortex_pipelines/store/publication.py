@@ -56,6 +56,15 @@ def state(uri: str) -> str:
     return min((name for name in names if VERSION.fullmatch(name)), default="")
 
 
+def published_at(uri: str) -> float | None:
+    """When a local record was written last, in seconds of the epoch; None where there is none."""
+    newest = state(uri)
+    try:
+        return Path(uri, f"{RECORD}.lance", "_versions", newest).stat().st_mtime if newest else None
+    except OSError:
+        return None
+
+
 def read_copy(uri: str) -> Publication | None:
     """The newest publication by the copy beside a local record; None where the copy is not of the newest.
 

@@ -6,8 +6,9 @@ without its marker was never staged.
 
 import json
 import os
+import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FOLDER = "staging"
+# No batch takes as long to write.
+LEFT_SECONDS = 3_600.0
 
 
 class Staging:
@@ -63,17 +66,19 @@ class Staging:
             found = system.get_file_info(fs.FileSelector(folder, allow_not_found=True))
         return sorted(info.base_name[:-5] for info in found if info.base_name.endswith(".json"))
 
-    def items(self) -> dict[str, str]:
-        """Every staged item and the key it was made under."""
-        return {
-            item: key
-            for name in self.names()
-            if (marker := self._marker(name))
-            for item, key in marker["items"].items()
-        }
+    def items(self) -> dict[str, set[str]]:
+        """Every staged item and the keys it was made under: one that changed meanwhile may be staged twice."""
+        found: dict[str, set[str]] = {}
+        for name in self.names():
+            marker = self._marker(name) or {"items": {}}
+            for item, key in marker["items"].items():
+                found.setdefault(item, set()).add(key)
+        return found
 
-    def tables(self, names: Iterable[str] | None = None) -> "Iterator[tuple[dict[str, str], dict[str, pa.Table]]]":
-        """Each staged batch: its items with their keys, and its rows by table.
+    def tables(
+        self, names: Iterable[str] | None = None, only: Container[str] | None = None
+    ) -> "Iterator[tuple[dict[str, str], dict[str, pa.Table]]]":
+        """Each staged batch: its items with their keys, and its rows by table, of those in `only` if it is given.
 
         One that another run has published and removed in the meantime is left out.
         """
@@ -89,6 +94,7 @@ class Staging:
                     rows = {
                         table: pq.read_table(f"{folder}/{name}.{table}.parquet", filesystem=system, partitioning=None)
                         for table in marker["tables"]
+                        if only is None or table in only
                     }
                 except FileNotFoundError:
                     continue
@@ -103,6 +109,15 @@ class Staging:
                 for part in ("json", *(f"{table}.parquet" for table in marker["tables"])):
                     with suppress(FileNotFoundError):
                         system.delete_file(f"{folder}/{name}.{part}")
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what killed processes left half written; others may be writing right now."""
+        if not is_remote(self._uri):
+            for left in Path(self._folder).glob("*.tmp"):
+                with suppress(FileNotFoundError):
+                    if time.time() - left.stat().st_mtime > LEFT_SECONDS:
+                        left.unlink()
 
     def _marker(self, name: str) -> dict[str, Any] | None:
         """What a batch holds; None where another run has published and removed it in the meantime."""

@@ -15,9 +15,9 @@ VECTOR_SIZE = 256
 class Table:
     """A table's name, its key, its columns by name and type, and the column that names the source of a row.
 
-    Types are `str`, `int`, `float`, `bool` (`?` behind one: may be null), `words` (a list of strings) and `vector`
-    (`VECTOR_SIZE` 32-bit floats). Columns that hold JSON are `str`. Rows of a source that is gone are
-    found by `source`, in every table that has one.
+    Types are `str`, `int`, `float`, `bool` (`?` behind one: may be null), `words` (a list of strings), `hashes` (a list
+    of 64-bit integers) and `vector` (`VECTOR_SIZE` 32-bit floats). Columns that hold JSON are `str`. Rows of a source
+    that is gone are found by `source`, in every table that has one.
     """
 
     name: str
@@ -42,17 +42,36 @@ def _table(name: str, columns: str, source: str | None = None, text_index: str |
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
-        _table("documents", "path digest version media_type title text headings pages size:int parser", "path"),
-        _table("quarantine", "path stage digest version size:int reason", "path"),
+        # What landed and was read: a file of the inbox, under the digest it was read with.
+        _table("landed", "path digest version size:int"),
+        # Each place that holds a document, and the path of the row of `documents` that has its text: exact copies are
+        # stored once. A member of an archive is named <archive>/<member>, an attachment <mail>/<attachment>.
+        _table("holders", "path landed digest document"),
+        _table(
+            "documents",
+            "path digest version media_type title text headings pages size:int language topics:words summary details",
+            "path",
+        ),
+        _table("sketches", "path digest version near bands:hashes signature:hashes", "path"),
+        _table(
+            "messages",
+            "message_id source number:int parent:int? thread speaker time line_start:int line_end:int text digest "
+            "version",
+            "source",
+        ),
+        _table("secrets", "secret_id source rule severity line:int digest version", "source"),
+        # `landed` is the file of the inbox that it lies in; null for what is of a repository.
+        _table("quarantine", "path stage digest version size:int reason landed:str?", "path"),
         _table(
             "repositories",
             "path kind commit branch committed_at commits:int files:int bytes:int languages skipped version",
             "path",
         ),
+        # `target` is where a submodule or a Git LFS pointer leads, as JSON.
         _table(
             "files",
             "source repository path digest version mode size:int language:str? lines:int text:str? skipped:str? "
-            "changes:int",
+            "changes:int target:str?",
             "source",
         ),
         _table(
@@ -83,7 +102,8 @@ TABLES: dict[str, Table] = {
             "finding_id audit section rule severity message source line_start:int line_end:int quote digest version",
             "audit",
         ),
-        _table("indexed", "source digest version chunks:int", "source"),
+        # `named` is what the source was called when its chunks were made.
+        _table("indexed", "source digest version chunks:int named", "source"),
         _table(
             "chunks",
             "chunk_id source kind language:str? title section page:int? line_start:int line_end:int byte_start:int "
@@ -134,6 +154,7 @@ def _schema(name: str) -> "pa.Schema":
         "float": pa.float64(),
         "bool": pa.bool_(),
         "words": pa.list_(pa.string()),
+        "hashes": pa.list_(pa.int64()),
         "vector": pa.list_(pa.float32(), VECTOR_SIZE),
     }
     return pa.schema(

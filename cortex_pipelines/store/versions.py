@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import lancedb
 
 # One more whenever the tables change so that older code must not write them. 0 is a store that records none.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MARK = "schema.json"
 
 

@@ -93,13 +93,13 @@ def test_bad_files_are_quarantined_with_their_reason_and_the_good_ones_are_read(
 def test_a_file_that_vanishes_while_it_is_read_is_no_error(work, folder, monkeypatch):
     (folder / "a.md").write_text("a")
     (folder / "b.md").write_text("b")
-    real = module._read
+    real = module.read_landed
 
-    def read(path):
+    def read(path, *rest):
         (folder / "b.md").unlink(missing_ok=True)
-        return real(path)
+        return real(path, *rest)
 
-    monkeypatch.setattr(module, "_read", read)
+    monkeypatch.setattr(module, "read_landed", read)
     run(work)
     assert texts(work) == {"a.md": "a"}
     assert quarantine(work) == {}
@@ -107,15 +107,15 @@ def test_a_file_that_vanishes_while_it_is_read_is_no_error(work, folder, monkeyp
 
 def test_a_file_that_changes_between_scan_and_read_is_stored_as_it_was_read_or_read_again(work, folder, monkeypatch):
     (folder / "a.md").write_text("first")
-    real = module._read
+    real = module.read_landed
 
-    def read(path):
+    def read(path, *rest):
         path.write_text("second, while it was read")
-        return real(path)
+        return real(path, *rest)
 
-    monkeypatch.setattr(module, "_read", read)
+    monkeypatch.setattr(module, "read_landed", read)
     run(work)
-    monkeypatch.setattr(module, "_read", real)
+    monkeypatch.setattr(module, "read_landed", real)
     run(work)
     assert texts(work) == {"a.md": "second, while it was read"}
 
@@ -126,8 +126,8 @@ def test_only_what_changed_is_read_again_and_what_is_gone_disappears_everywhere(
     for product in PRODUCTS:
         build(product, work)
     read = []
-    real = module._read
-    monkeypatch.setattr(module, "_read", lambda path: read.append(path.name) or real(path))
+    real = module.read_landed
+    monkeypatch.setattr(module, "read_landed", lambda path, *rest: read.append(path.name) or real(path, *rest))
     (folder / "b.md").write_text("# b\n\nOther words.\n")
     (folder / "c.md").unlink()
     for product in PRODUCTS:
@@ -180,21 +180,21 @@ def test_what_was_read_before_a_kill_is_not_read_again(work, folder, monkeypatch
     for number in range(20):
         (folder / f"{number:02d}.md").write_text(str(number))
     monkeypatch.setattr("cortex_pipelines.stairs.BATCH_ITEMS", 5)
-    real = module._read
+    real = module.read_landed
     read = []
 
-    def dying(path):
+    def dying(path, *rest):
         if len(read) == 12:
             raise KeyboardInterrupt
         read.append(path.name)
-        return real(path)
+        return real(path, *rest)
 
-    monkeypatch.setattr(module, "_read", dying)
+    monkeypatch.setattr(module, "read_landed", dying)
     with pytest.raises(KeyboardInterrupt):
         run(work)
     assert texts(work) == {}
     again = []
-    monkeypatch.setattr(module, "_read", lambda path: again.append(path.name) or real(path))
+    monkeypatch.setattr(module, "read_landed", lambda path, *rest: again.append(path.name) or real(path, *rest))
     run(work)
     assert again == [f"{number:02d}.md" for number in range(10, 20)]
     assert len(texts(work)) == 20

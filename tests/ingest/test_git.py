@@ -467,7 +467,7 @@ def test_a_repository_of_another_user_is_read(tmp_path: Path) -> None:
 def test_a_bundle_is_cloned_once_per_content(tmp_path: Path) -> None:
     folder = make_repository(tmp_path / "r", {"a.py": "a"})
     git(folder, "bundle", "create", "--quiet", "../r.bundle", "--all")
-    bundle, clones = tmp_path / "r.bundle", tmp_path / "state" / "bundles"
+    bundle, clones = tmp_path / "r.bundle", tmp_path / "state" / "clones"
     first = open_bundle(bundle, digest_of(bundle), clones)
     assert read(first) == {"a.py": b"a"}
     assert first.head().branch == "main"
@@ -523,7 +523,7 @@ def test_a_bundle_that_changed_since_it_was_seen_or_vanished_is_not_taken_for_wh
 def test_a_disk_that_would_be_full_is_the_fault_of_no_bundle(tmp_path: Path) -> None:
     (tmp_path / "r.bundle").touch()
     os.truncate(tmp_path / "r.bundle", shutil.disk_usage(tmp_path).free)
-    with pytest.raises(CortexError, match=r"bytes free, the bundle r\.bundle needs") as raised:
+    with pytest.raises(CortexError, match=r"bytes free, r\.bundle needs") as raised:
         open_bundle(tmp_path / "r.bundle", "0" * 32, tmp_path / "clones")
     assert not isinstance(raised.value, RepositoryError)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cortex_pipelines.ingest.git import GitRepository, open_bundle, open_repository
-from tests.ingest.git_building import commit_files, git, make_repository, object_file, plant, ran
+from cortex_pipelines.ingest.git import SUBMODULE, GitRepository, open_bundle, open_repository, submodule_urls
+from tests.ingest.git_building import commit_files, commit_tree, git, make_repository, object_file, plant, ran, tree
 from tests.ingest.test_git import digest_of
 
 FILES = {"a.py": "a = 1\n", "b.txt": "text\n", "gone.txt": "its object is gone\n"}
@@ -43,8 +43,12 @@ def test_the_traps_do_run_in_porcelain_so_that_their_silence_means_something(hos
     git(hostile, "diff", check=False)
     git(hostile, "log", "-1", "--format=%H", check=False)
     git(hostile, "cat-file", "-p", missing(hostile), check=False)
-    git(hostile, "alias-is-not-needed", check=False)
-    assert {"fsmonitor", "clean", "gpg", "uploadpack"} <= ran(tmp_path / "traps")
+    git(hostile, "log", "-1", "-p", "--textconv", "--no-ext-diff", "HEAD~1", check=False)
+    git(hostile, "config", "alias.planted", f"!{tmp_path}/traps/alias", check=False)
+    git(hostile, "planted", check=False)
+    git(hostile, "checkout", "--force", "HEAD~1", check=False)
+    traps = {"fsmonitor", "clean", "gpg", "uploadpack", "textconv", "alias", "post-checkout"}
+    assert traps <= ran(tmp_path / "traps")
 
 
 def test_nothing_planted_in_a_repository_is_run(hostile: Path, tmp_path: Path) -> None:
@@ -68,6 +72,20 @@ def test_nothing_planted_beside_a_bundle_is_run(tmp_path: Path) -> None:
     trapped = make_repository(tmp_path / "inbox" / "x.bundle.git", FILES)
     plant(trapped, tmp_path / "traps")
     use_all(open_bundle(bundle, digest_of(bundle), tmp_path / "clones"))
+    assert ran(tmp_path / "traps") == set()
+
+
+def test_a_submodule_that_would_run_something_is_only_listed(hostile: Path, tmp_path: Path) -> None:
+    inside = open_repository(hostile, tmp_path / "inbox")
+    commit = inside.head().commit
+    modules = (hostile / ".gitmodules").read_bytes()
+    oid = git(hostile, "hash-object", "-w", "--stdin", "--no-filters", given=modules)
+    commit_tree(hostile, tree(("100644", b".gitmodules", oid), ("160000", b"m", commit), ("160000", b"n", commit)))
+    repository = open_repository(hostile, tmp_path / "inbox")
+    entries = {entry.path: entry for entry in repository.entries(repository.head().commit)}
+    assert (entries["m"].skipped, entries["m"].oid) == (SUBMODULE, commit)
+    [blob] = repository.blobs([entries[".gitmodules"].oid])
+    assert submodule_urls(blob.data or b"")["m"].startswith("ext::")
     assert ran(tmp_path / "traps") == set()
 
 

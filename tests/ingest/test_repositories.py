@@ -1,10 +1,12 @@
 """The repositories product: what is stored of each repository, and how it follows what lies in the inbox."""
 
+import hashlib
 import json
 import multiprocessing
 import os
 import shutil
 import signal
+import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,14 @@ import pytest
 
 from cortex_pipelines.errors import CortexError
 from cortex_pipelines.ingest import repositories as module
-from cortex_pipelines.ingest.git import GitRepository
+from cortex_pipelines.ingest.archives import Limits
+from cortex_pipelines.ingest.git import GitRepository, RepositoryError
 from cortex_pipelines.ingest.repositories import REPOSITORIES
-from cortex_pipelines.settings import Settings
+from cortex_pipelines.ingest.trees import open_archive
+from cortex_pipelines.settings import Settings, load_settings
 from cortex_pipelines.stairs import Outcome, Plan, Work, climb
 from cortex_pipelines.store import ProjectStore
+from tests.ingest.archive_building import file_info, make_tar, make_zip, pack, write
 from tests.ingest.git_building import commit_files, git, make_repository, object_file, plant, ran
 
 
@@ -110,7 +115,9 @@ def test_every_file_of_a_repository_is_stored_with_what_is_known_of_it(work: Wor
         "text": "import sys\n\nprint(sys)\n",
         "skipped": None,
         "changes": 2,
+        "target": None,
     }
+    assert json.loads(file(work, "code/r/model.pt")["target"]) == {"oid": "sha256:" + "0" * 64, "size": 9}
     assert [file(work, f"code/r/{name}")["lines"] for name in ("README.md", "empty.txt", "data.bin")] == [1, 0, 0]
     stored = repository(work, "code/r")
     assert json.loads(stored.pop("languages")) == {
@@ -241,7 +248,8 @@ def derived(work: Work, *sources: str) -> None:
     """Publish something that was derived from sources, as later products do."""
     with work.store.publishing() as publishing:
         publishing.upsert(
-            "indexed", [{"source": source, "digest": "d", "version": "1", "chunks": 1} for source in sources]
+            "indexed",
+            [{"source": source, "digest": "d", "version": "1", "chunks": 1, "named": source} for source in sources],
         )
         publishing.publish()
 
@@ -275,14 +283,14 @@ def test_a_repository_that_vanished_disappears_with_everything_derived_from_it(
     assert set(files(work)) == {"kept/a.py"}
     assert [row["path"] for row in work.store.snapshot().rows("repositories")] == ["kept"]
     assert [row["source"] for row in work.store.snapshot().rows("indexed")] == ["kept/a.py"]
-    assert not list((work.settings.state / "kestrel" / "bundles").glob("*"))
+    assert not list((work.settings.state / "kestrel" / "clones").glob("*"))
 
 
 def test_a_bundle_is_cloned_once_and_its_old_clone_goes_when_it_changes(
     work: Work, project: Path, tmp_path: Path
 ) -> None:
     folder = make_repository(tmp_path / "origin", {"a.py": "one\n"})
-    clones = work.settings.state / "kestrel" / "bundles"
+    clones = work.settings.state / "kestrel" / "clones"
     git(folder, "bundle", "create", "--quiet", str(project / "r.bundle"), "--all")
     run(work)
     [first] = clones.iterdir()
@@ -420,7 +428,7 @@ def test_a_state_folder_that_cannot_be_written_is_the_fault_of_no_bundle(
     folder = make_repository(tmp_path / "origin", {"a.py": "a\n"})
     git(folder, "bundle", "create", "--quiet", str(project / "r.bundle"), "--all")
     (work.settings.state / "kestrel").mkdir(parents=True)
-    (work.settings.state / "kestrel" / "bundles").write_text("a file where the folder should be")
+    (work.settings.state / "kestrel" / "clones").write_text("a file where the folder should be")
     with pytest.raises(CortexError, match="cannot be written"):
         climb(REPOSITORIES, work)
 
@@ -485,10 +493,10 @@ def test_another_version_of_the_maker_reads_everything_again(
     make_repository(project / "r", {"a.py": "a\n"})
     run(work)
     read_blobs.clear()
-    monkeypatch.setattr(module, "VERSION", "2")
+    monkeypatch.setattr(module, "VERSION", "next")
     run(work)
     assert len(read_blobs) == 1
-    assert file(work, "r/a.py")["version"] == "2"
+    assert file(work, "r/a.py")["version"] == "next"
     assert not run(work).changed
 
 
@@ -557,3 +565,185 @@ def commit_past_traps(folder: Path) -> None:
     made = git(folder, "commit-tree", "HEAD^{tree}", "-p", "HEAD", "-m", "Next")
     (folder / ".git" / "refs" / "heads" / "main").write_text(f"{made}\n")
     config.write_text(planted)
+
+
+def test_what_was_staged_before_a_head_moved_never_stands_in_the_way(work: Work, project: Path) -> None:
+    # Batches are ordered by digests: of many, some put the older content last.
+    folder = make_repository(project / "r", {"a.py": "a\n", "b.py": "b\n"})
+    for number in range(8):
+        plan = REPOSITORIES.plan(work)
+        for batch in plan.batches:
+            REPOSITORIES.map(work, batch)
+        commit_files(folder, {"b.py": f"moved {number}\n"})
+    run(work)
+    assert files(work) == {"r/a.py": "a\n", "r/b.py": "moved 7\n"}
+
+
+def test_where_a_submodule_leads_is_told_and_not_followed(work: Work, project: Path, tmp_path: Path) -> None:
+    inner = make_repository(tmp_path / "inner", {"x.py": "x\n"})
+    commit = git(inner, "rev-parse", "HEAD")
+    folder = make_repository(
+        project / "r",
+        {
+            ".gitmodules": '[submodule "lib"]\n\tpath = third/lib\n\turl = https://me:hunter2@git.example.org/lib.git\n'
+            f'[include]\n\tpath = {tmp_path}/evil\n[submodule "x"]\n\tpath = x\n\turl = ext::sh -c "id"\n'
+            '[submodule "gone"]\n\tpath = gone\n\turl = https://git.example.org/gone\n',
+            "a.py": "a\n",
+        },
+    )
+    for path in ("third/lib", "x", "untold"):
+        git(folder, "update-index", "--add", "--cacheinfo", f"160000,{commit},{path}")
+    git(folder, "commit", "--quiet", "--message", "Add")
+    run(work)
+    rows = {name: file(work, f"r/{name}") for name in ("third/lib", "x", "untold")}
+    assert {row["skipped"] for row in rows.values()} == {"submodule"}
+    assert {row["digest"] for row in rows.values()} == {commit}
+    assert [row["target"] and json.loads(row["target"]) for row in rows.values()] == [
+        {"url": "https://git.example.org/lib.git"},
+        {"url": 'ext::sh -c "id"'},
+        None,
+    ]
+    assert "hunter2" not in str(work.store.snapshot().rows("files", ["target"]))
+    assert not run(work).changed
+    (folder / ".gitmodules").write_text('[submodule "x"]\n\tpath = x\n\turl = ../elsewhere.git\n')
+    git(folder, "add", ".gitmodules")
+    git(folder, "commit", "--quiet", "--message", "Move")
+    run(work)
+    assert json.loads(file(work, "r/x")["target"]) == {"url": "../elsewhere.git"}
+    assert file(work, "r/third/lib")["target"] is None
+
+
+def test_one_commit_of_one_file_reads_one_blob(work: Work, project: Path, read_blobs: list[str]) -> None:
+    folder = make_repository(project / "r", {f"src/{number}.py": f"a = {number}\n" for number in range(300)})
+    run(work)
+    assert len(read_blobs) == 300
+    read_blobs.clear()
+    commit_files(folder, {"src/7.py": "a = 'seven'\n"})
+    outcome = run(work)
+    assert read_blobs == [git(folder, "rev-parse", "HEAD:src/7.py")]
+    assert outcome.metadata["read"] == 1
+
+
+# Archives of source trees.
+
+
+TREE = {
+    "name-1.2/pyproject.toml": b"[project]\nname = 'name'\n",
+    "name-1.2/name/__init__.py": b"import os\n",
+    "name-1.2/tests/data.zip": make_zip({"x.md": b"x\n"}),
+    'name-1.2/odd "name".py': b"odd = 1\n",
+}
+
+
+@pytest.mark.parametrize("form", ["zip", "tar", "tar.gz", "tar.zst", "7z"])
+def test_an_archive_of_a_source_tree_is_a_repository(work: Work, project: Path, form: str) -> None:
+    write(project / "code" / f"tree.{form}", pack(form, TREE))
+    run(work)
+    name = f"code/tree.{form}"
+    assert files(work) == {
+        f"{name}/pyproject.toml": "[project]\nname = 'name'\n",
+        f"{name}/name/__init__.py": "import os\n",
+        f"{name}/tests/data.zip": "binary",
+        f'{name}/odd "name".py': "odd = 1\n",
+    }
+    stored = repository(work, name)
+    assert (stored["kind"], stored["branch"], stored["commits"], stored["files"]) == ("archive", "", 0, 4)
+    assert stored["committed_at"][:19] == "2026-01-02T03:04:06" or form == "7z"
+    blob = b"import os\n"
+    assert file(work, f"{name}/name/__init__.py")["digest"] == hashlib.sha1(b"blob 10\0" + blob).hexdigest()
+    assert file(work, f"{name}/name/__init__.py")["changes"] == 0
+    assert quarantine(work) == {}
+    assert not run(work).changed
+
+
+@pytest.mark.parametrize("kind", ["archive", "bundle"])
+def test_where_things_lie_may_be_told_from_here(
+    variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    here = load_settings({name: str(Path(value).relative_to(tmp_path)) for name, value in variables.items()}, None)
+    (here.inbox / "kestrel").mkdir()
+    if kind == "archive":
+        write(here.inbox / "kestrel" / "x.zip", make_zip(TREE))
+    else:
+        folder = make_repository(tmp_path / "origin", {"a.py": "a\n"})
+        git(folder, "bundle", "create", "--quiet", str(tmp_path / "inbox" / "kestrel" / "x.bundle"), "--all")
+    work = Work("kestrel", here, ProjectStore(here.store, "kestrel", here.state))
+    run(work)
+    assert quarantine(work) == {}
+    assert files(work)
+
+
+def test_a_newer_archive_reads_what_differs(work: Work, project: Path, read_blobs: list[str]) -> None:
+    write(project / "tree.zip", make_zip(TREE))
+    run(work)
+    derived(work, "tree.zip/name/__init__.py")
+    read_blobs.clear()
+    write(project / "tree.zip", make_zip({**TREE, "name-1.2/name/__init__.py": b"import sys\n"}))
+    assert run(work).metadata["read"] == 1
+    assert len(read_blobs) == 1
+    assert files(work)["tree.zip/name/__init__.py"] == "import sys\n"
+    assert len(list((work.settings.state / "kestrel" / "clones").iterdir())) == 1
+    (project / "tree.zip").unlink()
+    run(work)
+    assert files(work) == {}
+    assert work.store.snapshot().rows("indexed") == []
+    assert list((work.settings.state / "kestrel" / "clones").iterdir()) == []
+
+
+def test_what_an_archive_holds_beside_files_is_told(work: Work, project: Path) -> None:
+    data = make_tar(
+        [
+            file_info("t/Makefile", b"all:\n"),
+            file_info("t/a.c", b"int a;\n"),
+            file_info("t/.git/config", b"[core]\nfsmonitor = touch ran\n"),
+            file_info("t/link.c", kind=tarfile.SYMTYPE, to="/etc/passwd"),
+            file_info("t/hard.c", kind=tarfile.LNKTYPE, to="/etc/passwd"),
+            file_info("t/../../out.c", b"out\n"),
+            file_info("t/huge.bin", bytes(100)),
+        ]
+    )
+    write(project / "t.tar", data)
+    small = work.settings.model_copy(update={"archive_member_bytes": 50})
+    few = Work(work.project, small, work.store)
+    run(few)
+    assert files(work) == {"t.tar/Makefile": "all:\n", "t.tar/a.c": "int a;\n", "t.tar/link.c": "symbolic link"}
+    assert quarantine(work) == {
+        "t.tar/.git": "is a git folder, which is not looked into: drop the repository itself, or a bundle of it",
+        "t.tar/hard.c": "is a hard link",
+        "t.tar/../../out.c": "its name leads out of the archive",
+        "t.tar/huge.bin": "is larger than 50 bytes",
+    }
+    assert not run(few).changed
+
+
+def test_an_archive_that_reaches_a_limit_keeps_what_it_gave(work: Work, project: Path) -> None:
+    write(project / "t.zip", make_zip({"Makefile": b"all:\n", **{f"{number}.c": b"int a;\n" for number in range(9)}}))
+    few = Work(work.project, work.settings.model_copy(update={"archive_members": 5}), work.store)
+    run(few)
+    assert len(files(work)) == 5
+    assert quarantine(work) == {"t.zip": "has more than 5 members: the rest is not read"}
+    assert not run(few).changed
+    run(work)
+    assert len(files(work)) == 10
+    assert quarantine(work) == {}
+
+
+def test_an_archive_of_a_bare_repository_is_refused_in_one_line(work: Work, project: Path, tmp_path: Path) -> None:
+    bare = make_repository(tmp_path / "r", {"a.py": "a\n"}) / ".git"
+    packed = {f"r.git/{path.relative_to(bare)}": path.read_bytes() for path in bare.rglob("*") if path.is_file()}
+    write(project / "r.zip", make_zip(packed))
+    make_repository(project / "good", {"a.py": "a\n"})
+    run(work)
+    assert files(work) == {"good/a.py": "a\n"}
+    assert quarantine(work) == {
+        "r.zip": "it holds a bare git repository: unpack it, or drop a bundle (git bundle create)"
+    }
+    assert not run(work).changed
+
+
+def test_an_archive_that_changes_while_it_is_read_is_not_taken(work: Work, project: Path, tmp_path: Path) -> None:
+    path = write(project / "t.zip", make_zip(TREE))
+    with pytest.raises(RepositoryError, match="changed while it was read"):
+        open_archive(path, "0" * 32, tmp_path / "clones", Limits())
+    assert list((tmp_path / "clones").iterdir()) == []

@@ -125,7 +125,7 @@ def _debian(engine: Engine, archive: Path) -> None:
     """Debian 12, whose Python is 3.11 too, as an archive that an engine imports."""
     CACHE.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-        packages = "--include=python3,python3-venv,ca-certificates,git"
+        packages = "--include=python3,python3-venv,ca-certificates,git,tesseract-ocr"
         engine.run("debootstrap", "--variant=minbase", packages, "bookworm", f"{folder}/root")
         engine.run("tar", "-C", f"{folder}/root", "-c", "-f", f"{folder}/base.tar", ".")
         # By name at last, so that half an archive is never taken for one.

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from cortex_pipelines.evidence import Evidence
 from cortex_pipelines.planning.roadmap import EFFORTS, Node, _graph, _is_acyclic, _milestones, _rows
+from tests.ingest.chat_exports import chatgpt_message, chatgpt_node
 
 
 def test_the_sample_chat_gives_its_idea_task_decision_question_and_code(sample_work):
@@ -32,6 +33,26 @@ def test_a_log_or_prose_is_no_chat(build_all):
         {"a.md": "# A\n\nWhat if: we could go.\n", "b.log": "2026-01-01 10:00:00 INFO a: TODO: x\n" * 9}
     )
     assert outcomes["ideas"].metadata["chats"] == 0
+
+
+def test_an_export_gives_what_was_said_in_any_branch_but_not_what_a_program_printed(build_all, work):
+    code = {"content_type": "code", "language": "python", "text": "print(rate)"}
+    output = {"content_type": "execution_output", "text": "TODO: 7"}
+    tree = {
+        "a": chatgpt_node("a", None, ["b", "c"], chatgpt_message("user", "Please write the exporter.", 1730800000)),
+        "b": chatgpt_node("b", "a", [], chatgpt_message("assistant", "What if we\nalso wrote GPX?", 1730800001)),
+        "c": chatgpt_node("c", "a", ["d"], chatgpt_message("assistant", code, 1730800002)),
+        "d": chatgpt_node("d", "c", [], chatgpt_message("tool", output, 1730800003, name="python")),
+    }
+    export = [{"title": "Exporter", "mapping": tree, "current_node": "d"}]
+    outcomes = build_all({"conversations.json": json.dumps(export)})
+    assert outcomes["ideas"].metadata["chats"] == 1
+    rows = work.store.snapshot().rows("ideas")
+    assert {(row["kind"], row["speaker"], row["time"], row["text"], row["line_start"]) for row in rows} == {
+        ("task", "user", "2024-11-05T09:46:40Z", "Please write the exporter.", 5),
+        ("code", "assistant", "2024-11-05T09:46:42Z", "print(rate)", 9),
+        ("idea", "assistant", "2024-11-05T09:46:41Z", "What if we", 20),
+    }
 
 
 def nodes(work):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from cortex_pipelines.evidence import resolves
 from cortex_pipelines.ingest.documents import Document
-from cortex_pipelines.ingest.parsing import markdown_headings
+from cortex_pipelines.ingest.formats.markup import markdown_headings
 from cortex_pipelines.planning.requirements import Requirement, find_requirements
 
 

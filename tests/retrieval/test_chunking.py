@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cortex_pipelines.ingest.parsing import Heading, Page, markdown_headings
+from cortex_pipelines.ingest.formats.markup import markdown_headings
+from cortex_pipelines.ingest.parsing import Heading, Page
 from cortex_pipelines.retrieval import chunker
 from cortex_pipelines.retrieval.chunker import CodeChunker
 from cortex_pipelines.retrieval.chunking import MOST, Chunk, chunk_code, chunk_document

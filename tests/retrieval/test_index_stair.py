@@ -1,7 +1,11 @@
 """The index: what is stored of each source, and how it follows the sources."""
 
+from dataclasses import replace
+
 import pytest
 
+from cortex_pipelines.ingest.documents import DOCUMENTS
+from cortex_pipelines.ingest.repositories import REPOSITORIES
 from cortex_pipelines.retrieval import index as module
 from cortex_pipelines.retrieval.chunker import CodeChunker
 from cortex_pipelines.retrieval.index import RAG_INDEX
@@ -66,9 +70,29 @@ def test_what_is_gone_is_not_found_any_more(work, index):
     assert [row["source"] for row in work.store.snapshot().rows("indexed")] == sorted({hit.source for hit in hits})
 
 
-def test_equal_files_are_indexed_each_under_its_own_name(work, index):
-    index({"a.md": GUIDE, "b.md": GUIDE})
-    assert {row["source"] for row in chunks(work)} == {"a.md", "b.md"}
+def test_equal_files_of_a_repository_are_indexed_each_under_its_own_name(work, index):
+    index(code={"a.py": CODE["src/app.py"], "b.py": CODE["src/app.py"]})
+    assert {row["source"] for row in chunks(work)} == {"r/a.py", "r/b.py"}
+
+
+def test_a_file_that_was_moved_in_a_repository_keeps_its_vectors(work, index):
+    index(code=CODE)
+    [before] = chunks(work, "r/src/app.py")
+    index(code={"src/app.py": None, "lib/app.py": CODE["src/app.py"]})
+    [after] = chunks(work, "r/lib/app.py")
+    assert after["vector"] == before["vector"]
+    assert search(work.store.snapshot(), "lib")[0].source == "r/lib/app.py"
+    assert chunks(work, "r/src/app.py") == []
+
+
+def test_a_file_that_was_renamed_is_as_one_that_came_under_its_new_name(work, index, tmp_path):
+    index({"ferry.txt": "The ferry leaves at seven.\n"}, CODE)
+    (work.settings.inbox / work.project / "ferry.txt").rename(work.settings.inbox / work.project / "boat.txt")
+    index(code={"src/app.py": None, "src/main.py": CODE["src/app.py"]})
+    kept = sorted(chunks(work), key=lambda row: row["chunk_id"])
+    for stair in (DOCUMENTS, REPOSITORIES, RAG_INDEX):
+        climb(stair, replace(work, force=True))
+    assert sorted(chunks(work), key=lambda row: row["chunk_id"]) == kept
 
 
 def test_lock_files_and_vendored_files_are_not_indexed(work, index):
@@ -86,7 +110,7 @@ def test_hostile_files_do_not_stop_the_others(work, index):
 
 
 def test_files_without_code_start_no_chunker(work, index, monkeypatch):
-    monkeypatch.setattr(CodeChunker, "_ask", lambda *_: pytest.fail("a child was started"))
+    monkeypatch.setattr(CodeChunker, "ask", lambda *_: pytest.fail("a child was started"))
     index({"guide.md": GUIDE}, {"README.md": "# App\n", "notes.txt": "Some notes.\n"})
     assert len(chunks(work)) == 4
 

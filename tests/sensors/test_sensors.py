@@ -1,6 +1,7 @@
 """What the sensors and the schedule ask for, tick by tick."""
 
 import os
+import threading
 import time
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -10,8 +11,9 @@ import pytest
 
 from cortex_pipelines import sensors as module
 from cortex_pipelines.definitions import project_partitions
+from cortex_pipelines.ingest import watch
 from cortex_pipelines.ingest.manifest import Manifest
-from cortex_pipelines.ingest.scan import scan
+from cortex_pipelines.ingest.scan import QUIET_SECONDS, scan
 from cortex_pipelines.products import PRODUCTS
 from cortex_pipelines.resources import QUIET_TAG
 from cortex_pipelines.sensors import project_automation
@@ -23,7 +25,8 @@ from tests.ingest.git_building import commit_files, make_repository
 def now(monkeypatch):
     """A clock that the test moves."""
     clock = [time.time()]
-    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: clock[0]))
+    clocks = SimpleNamespace(time=lambda: clock[0], monotonic=time.monotonic, thread_time=time.thread_time)
+    monkeypatch.setattr(watch, "time", clocks)
     return clock
 
 
@@ -165,3 +168,33 @@ def test_a_tick_over_many_files_is_quick(settings, tick):
     tick("dropped_files")
     # A tick is cut off after 60 s; this is a bound against work that is not linear, not a measurement.
     assert time.process_time() - began < 10
+
+
+@pytest.fixture
+def waiting_tick(settings, monkeypatch):
+    """A tick of `dropped_files` in a daemon that gives each sensor a thread, by the real clock."""
+    [sensor] = [s for s in project_automation(settings, project_partitions(settings))[0] if s.name == "dropped_files"]
+
+    def run(seconds):
+        monkeypatch.setattr(module, "WAIT_SECONDS", seconds)
+        with dg.DagsterInstance.ephemeral(settings={"sensors": {"use_threads": True}}) as instance:
+            return sensor(dg.build_sensor_context(instance=instance))
+
+    return run
+
+
+def test_a_tick_that_may_wait_asks_for_a_dropped_file_as_soon_as_it_rests(waiting_tick, settings):
+    dropping = threading.Timer(0.5, drop, [settings, "atlas/a.md"])
+    dropping.start()
+    began = time.monotonic()
+    result = waiting_tick(60)
+    took = time.monotonic() - began
+    assert asked(result) == ["atlas"]
+    assert [list(added.partition_keys) for added in result.dynamic_partitions_requests] == [["atlas"]]
+    assert QUIET_SECONDS < took < QUIET_SECONDS + 20
+
+
+def test_a_tick_that_may_wait_ends_in_time_where_nothing_lands(waiting_tick, settings):
+    began = time.monotonic()
+    assert isinstance(waiting_tick(0.3), dg.SkipReason)
+    assert 0.3 <= time.monotonic() - began < 10

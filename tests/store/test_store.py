@@ -1,5 +1,6 @@
 """The store: publications are whole, readers keep theirs, writers take turns, and a kill or a failure loses nothing."""
 
+import os
 import random
 import signal
 import subprocess
@@ -28,12 +29,27 @@ def document(path, text="words"):
         "headings": "[]",
         "pages": "[]",
         "size": len(text),
-        "parser": "text",
+        "language": "",
+        "topics": [],
+        "summary": "",
+        "details": "{}",
     }
 
 
+def indexed(source, digest):
+    return {"source": source, "digest": digest, "version": "1", "chunks": 0, "named": source}
+
+
 def fault(path, reason):
-    return {"path": path, "stage": "documents", "digest": "", "version": "1", "size": 0, "reason": reason}
+    return {
+        "path": path,
+        "stage": "documents",
+        "digest": "",
+        "version": "1",
+        "size": 0,
+        "reason": reason,
+        "landed": path,
+    }
 
 
 @pytest.fixture
@@ -85,7 +101,7 @@ def test_what_a_caller_does_wrong_is_not_told_as_a_failure_of_the_store(store):
 def test_a_source_that_is_forgotten_goes_from_every_table_in_one_publication(store):
     with store.publishing() as writer:
         writer.upsert("documents", [document("a"), document("b")])
-        writer.upsert("indexed", [{"source": name, "digest": "d", "version": "1", "chunks": 0} for name in ("a", "b")])
+        writer.upsert("indexed", [indexed(name, "d") for name in ("a", "b")])
         writer.publish()
     with store.publishing() as writer:
         assert writer.forget(["a"]) == 2
@@ -266,6 +282,18 @@ def s3(monkeypatch):
     server.stop()
 
 
+def test_what_a_killed_process_left_half_written_goes_and_what_is_being_written_stays(store, tmp_path):
+    staging = store.staging("documents")
+    staging.put("b1", {"documents": [document("q")]}, {"q": "k"})
+    folder = next((tmp_path / "store").rglob("b1.json")).parent
+    old, young = folder / "b0.documents.parquet.x.tmp", folder / "b2.documents.parquet.y.tmp"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (1e9, 1e9))
+    staging.clear(["b1"])
+    assert [path.name for path in folder.iterdir()] == [young.name]
+
+
 @pytest.mark.heavy
 def test_a_store_on_s3_publishes_stages_and_keeps_writers_apart(s3, tmp_path, monkeypatch):
     store = ProjectStore("s3://bucket/team", "p", tmp_path / "state", lock_seconds=2)
@@ -276,7 +304,7 @@ def test_a_store_on_s3_publishes_stages_and_keeps_writers_apart(s3, tmp_path, mo
     assert (texts(before), texts(store.snapshot())) == ({"a": "1"}, {"a": "2"})
     staging = store.staging("documents")
     staging.put("b1", {"documents": [document("q")]}, {"q": "k"})
-    assert (staging.names(), staging.items()) == (["b1"], {"q": "k"})
+    assert (staging.names(), staging.items()) == (["b1"], {"q": {"k"}})
     [(items, tables)] = staging.tables()
     assert (items, tables["documents"].num_rows) == ({"q": "k"}, 1)
     staging.clear(["b1"])
@@ -287,3 +315,24 @@ def test_a_store_on_s3_publishes_stages_and_keeps_writers_apart(s3, tmp_path, mo
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(StoreError, match="s3://bucket/team/p"):
         store.snapshot()
+
+
+@given(st.permutations(list("abcdefgh")), st.integers(0, 8))
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_sources_that_swap_their_names_keep_what_was_derived_from_them(tmp_path_factory, names, moving):
+    place = tmp_path_factory.mktemp("renamed")
+    store = ProjectStore(str(place / "store"), "p", place / "state")
+    publish(store, **{name: f"text of {name}" for name in "abcdefgh"})
+    # A permutation has circles and, cut short, chains that end in a new name.
+    moved = dict(zip("abcdefgh", names, strict=True))
+    for old in list(moved)[:moving]:
+        moved[old] = f"{moved[old]}/new"
+    with store.publishing() as writer:
+        writer.upsert("indexed", [indexed(name, name) for name in "abcdefgh"])
+        writer.rename(moved)
+        writer.publish()
+    snapshot = store.snapshot()
+    assert texts(snapshot) == {new: f"text of {old}" for old, new in moved.items()}
+    assert {row["source"]: row["digest"] for row in snapshot.rows("indexed")} == {
+        new: old for old, new in moved.items()
+    }

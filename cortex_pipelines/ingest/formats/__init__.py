@@ -1,0 +1,1 @@
+"""Parsers of documents, one module a format or a family of them."""
