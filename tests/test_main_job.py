@@ -1,7 +1,6 @@
 """The main job as people and CI run it: with the network cut, twice, by two at once, and on a store that fails."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
