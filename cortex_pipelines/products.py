@@ -252,12 +252,9 @@ def _before(product: Product, work: Work) -> str:
     parts = [code_stamp(), work.store.snapshot().versions(*product.reads)]
     parts += [work.settings.value(name) for name in READING if product.scans]
     parts.append(work.served_by(product.lane))
-    digest.update(repr(parts).encode())
     if product.scans:
-        scan = project_sources(work)
-        for source in scan.sources:
-            digest.update(f"{source.path}\0{source.kind}\0{source.digest}\0".encode("utf-8", "surrogateescape"))
-        digest.update(repr(scan.refused).encode())
+        parts.append(project_sources(work).fingerprint)
+    digest.update(repr(parts).encode())
     return digest.hexdigest()
 
 

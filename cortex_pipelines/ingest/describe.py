@@ -11,9 +11,9 @@ from cortex_pipelines.ingest.parsing import Heading
 from cortex_pipelines.ingest.prose import WORD, function_words, language_of, sentences
 
 # What is read of a text: its beginning, and pieces at even distances. So the largest takes no longer than some pages.
-HEAD_CHARACTERS = 6_000
+HEAD_CHARACTERS = 2_500
 PIECES = 4
-PIECE_CHARACTERS = 1_000
+PIECE_CHARACTERS = 400
 TOPICS = 8
 SUMMARY_SENTENCES = 3
 SENTENCE_CHARACTERS = (24, 300)
@@ -345,8 +345,11 @@ class Words:
             yield from ([self.key(word)] for word in self.words(text))
             return
         run: list[str] = []
+        known = self._keys
         for word in _TOKEN.findall(_NO_WORDS.sub(" . ", text)):
-            if key := self.key(word):
+            # Looked up here first: this is where the time goes.
+            key = known[word] if word in known else self.key(word)
+            if key:
                 run.append(key)
             elif run:
                 yield run

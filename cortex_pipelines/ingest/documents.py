@@ -58,10 +58,12 @@ def plan_documents(work: Work) -> Plan:
     current = document_items(work, project_sources(work).sources)
     stored = {} if work.force else work.store.snapshot().keys("landed")
     staged = work.store.staging(STAGE).items()
-    done = {content_key(path, key) for path, key in stored.items()}
+    new = compare(current, stored, staged).todo
+    keys = {item.key for item in new}
+    done = {content_key(path, key) for path, key in stored.items() if key in keys}
     done |= {content_key(item.id, item.key) for item in current if item.key in staged.get(item.id, ())}
     todo = []
-    for item in compare(current, stored, staged).todo:
+    for item in new:
         # What has the content of another file, or had another name, is not read again.
         if (content := content_key(item.id, item.key)) not in done:
             done.add(content)
@@ -99,8 +101,8 @@ def commit_documents(work: Work, plan: Plan, counts: Sequence[Mapping[str, int]]
             write_landing(writer, landing, staging, names, work.force)
             writer.delete("quarantine", "path", _were_refused(writer))
             writer.upsert("quarantine", refused)
-            keys = [row["path"] for row in writer.rows("documents", ["path"])]
-            unique = len(keys) == len(set(keys))
+            paths = writer.arrow("documents", ["path"])["path"]
+            unique = len(paths) == len(paths.unique())
             if unique:
                 writer.publish()
                 staging.clear(names)

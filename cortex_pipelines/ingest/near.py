@@ -34,7 +34,7 @@ def sketch(path: str, digest: str, text: str) -> Row | None:
     from rensa import RMinHash
 
     minhash = RMinHash(num_perm=PERMUTATIONS, seed=1)
-    minhash.update([" ".join(words[at : at + WORDS_IN_A_ROW]) for at in range(len(words) - WORDS_IN_A_ROW + 1)])
+    minhash.update(list(map(" ".join, zip(*(words[at:] for at in range(WORDS_IN_A_ROW)), strict=False))))
     signature = [int(value) for value in minhash.digest()]
     return {
         "path": path,

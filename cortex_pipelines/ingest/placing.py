@@ -43,7 +43,8 @@ def landing_of(reader: "Reader", current: Mapping[str, str], staging: "Staging",
     found.fresh = {
         path: key for path, key in current.items() if key in staged.get(path, ()) and (force or stored.get(path) != key)
     }
-    held = {content_key(path, key): (path, True) for path, key in stored.items()}
+    new = {key for path, key in current.items() if stored.get(path) != key}
+    held = {content_key(path, key): (path, True) for path, key in stored.items() if key in new}
     held |= {content_key(path, key): (path, False) for path, key in found.fresh.items()}
     for path, key in current.items():
         if path not in found.fresh and stored.get(path) != key and (other := held.get(content_key(path, key))):

@@ -7,6 +7,7 @@ import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,6 +45,15 @@ class Scan:
 
     sources: tuple[Source, ...]
     refused: tuple[Refusal, ...]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Equal where the same lies there."""
+        digest = hashlib.blake2b(digest_size=16)
+        for source in self.sources:
+            digest.update(f"{source.path}\0{source.kind}\0{source.digest}\0".encode("utf-8", "surrogateescape"))
+        digest.update(repr(self.refused).encode())
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
