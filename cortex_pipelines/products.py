@@ -85,7 +85,7 @@ PRODUCTS: tuple[Product, ...] = (
         "ingest",
         frozenset({"git", "lancedb"}),
         (),
-        ("repositories", "files", "quarantine"),
+        ("repositories", "files", "secrets", "quarantine"),
         scans=True,
         checks={"keys_unique": True, "quarantine": False},
     ),

@@ -15,7 +15,7 @@ from cortex_pipelines.ingest.near import sketch
 from cortex_pipelines.ingest.parsing import Parsed, Unreadable
 from cortex_pipelines.ingest.reader import DocumentReader
 from cortex_pipelines.ingest.scan import file_digest, file_head, is_left_out, open_plain
-from cortex_pipelines.ingest.secrets import RULES, Secret, find_secrets, masked
+from cortex_pipelines.ingest.secrets import Secret, find_secrets, masked, secret_rows
 from cortex_pipelines.stairs import Item, Work
 
 if TYPE_CHECKING:
@@ -245,23 +245,11 @@ def _rows_of(
             "details": json.dumps(dict(parsed.details)),
         },
     )
-    # Named by content: the same text under another name, later, has other rows.
-    name = f"{digest}\0{suffix_of(path)}\0{path}"
     for message in parsed.messages:
-        key = _digest(f"{name}\0{message.number}".encode())
+        key = _digest(f"{path}\0{digest}\0{message.number}".encode())
         yield "messages", asdict(message) | of | {"message_id": key, "source": path}
-    for secret in found:
-        yield (
-            "secrets",
-            of
-            | {
-                "secret_id": _digest(f"{name}\0{secret.rule}\0{secret.start}".encode()),
-                "source": path,
-                "rule": secret.rule,
-                "severity": RULES[secret.rule].severity.value,
-                "line": secret.line,
-            },
-        )
+    for row in secret_rows(path, digest, version, found):
+        yield "secrets", row
     if drawn := sketch(path, digest, parsed.text):
         yield "sketches", drawn
 

@@ -7,6 +7,8 @@ from binascii import Error as NoBase64
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
 
 from cortex_pipelines.evidence import Severity
 
@@ -74,6 +76,24 @@ def masked(text: str, secrets: Sequence[Secret]) -> str:
         parts += [text[at:start], _stars(text[start : secret.end])]
         at = max(at, secret.end)
     return "".join([*parts, text[at:]])
+
+
+def secret_rows(source: str, digest: str, version: str, secrets: Sequence[Secret]) -> list[dict[str, Any]]:
+    """The rows of a source's secrets in the table `secrets`; none of them holds the secret itself."""
+    return [
+        {
+            "secret_id": blake2b(
+                f"{source}\0{digest}\0{secret.rule}\0{secret.start}".encode(), digest_size=16
+            ).hexdigest(),
+            "source": source,
+            "rule": secret.rule,
+            "severity": RULES[secret.rule].severity.value,
+            "line": secret.line,
+            "digest": digest,
+            "version": version,
+        }
+        for secret in secrets
+    ]
 
 
 def _span(text: str, at: int, place: int) -> tuple[int, int, int] | None:

@@ -336,7 +336,7 @@ def test_a_repository_that_cannot_be_read_is_quarantined_and_the_others_go_on(
     assert reason in quarantine(work)["bad"]
     assert outcome.verdicts["quarantine"].warn
     assert not outcome.verdicts["quarantine"].passed
-    assert "bad: " in outcome.verdicts["quarantine"].metadata["files"][0]
+    assert outcome.verdicts["quarantine"].metadata["reasons"][0]["paths"] == ["bad"]
     again = run(work)
     assert not again.changed
     assert not again.verdicts["quarantine"].passed

@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 from cortex_pipelines.assets.outcome import NO_RETRY
-from cortex_pipelines.definitions import build_definitions
 from cortex_pipelines.sensors.lost_runs import _alive
 from cortex_pipelines.settings import load_settings
 
@@ -22,6 +21,9 @@ OPS = Path(__file__).parents[2] / "ops"
 @pytest.fixture
 def run(variables):
     """Materialize a project; whether it went well, and the tags of its run."""
+    # It reads the environment when it is imported.
+    from cortex_pipelines.definitions import build_definitions
+
     definitions = build_definitions(load_settings(variables, env_file=None), variables)
 
     def materialize(project: str) -> tuple[bool, dict[str, str]]:
