@@ -13,7 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cortex_pipelines.store import ProjectStore, StoreError, publication
+from cortex_pipelines.store import ProjectStore, StoreError, project, publication
+from cortex_pipelines.store.database import connect
+from cortex_pipelines.store.tables import TABLES
 
 ROOT = Path(__file__).parents[2]
 
@@ -280,6 +282,40 @@ def s3(monkeypatch):
     boto3.client("s3").create_bucket(Bucket="bucket")
     yield server
     server.stop()
+
+
+def chunk(number, text):
+    row = dict.fromkeys(TABLES["chunks"].columns, "") | {"chunk_id": f"c{number}", "source": f"s{number}", "text": text}
+    row |= {"page": None, "line_start": 1, "line_end": 1, "byte_start": 0, "byte_end": len(text), "search_text": text}
+    return row | {"vector": [float(number % 7 == part % 7) for part in range(256)]}
+
+
+def test_in_a_large_table_a_small_change_waits_for_the_index_and_is_found_all_the_same(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(project, "LARGE_ROWS", 50)
+    monkeypatch.setattr(project, "WAITING_ROWS", 5)
+    with store.publishing() as writer:
+        writer.upsert("chunks", [chunk(number, f"the ferry {number} leaves") for number in range(100)])
+        writer.publish()
+
+    def waiting():
+        opened = connect(store.uri).open_table("chunks")
+        return [opened.index_stats(index.name).num_unindexed_rows for index in opened.list_indices()]
+
+    assert waiting() == [0]
+    for number in range(8):
+        with store.publishing() as writer:
+            writer.upsert("chunks", [chunk(number, f"the tram {number} leaves now")])
+            writer.publish()
+        found = store.snapshot().search_text("chunks", f"tram {number}", 3)
+        assert found[0]["chunk_id"] == f"c{number}"
+        texts_found = [row["text"] for row in store.snapshot().search_text("chunks", f"ferry {number}", 200)]
+        assert f"the ferry {number} leaves" not in texts_found
+        assert len(store.snapshot().search_vector("chunks", chunk(number, "")["vector"], 200)) == 100
+        assert max(waiting()) == (number + 1) % 6
+    with store.publishing() as writer:
+        writer.compact()
+        writer.publish()
+    assert waiting() == [0]
 
 
 def test_what_a_killed_process_left_half_written_goes_and_what_is_being_written_stays(store, tmp_path):
