@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
+from mimetypes import guess_extension
 from typing import TYPE_CHECKING
 
 from cortex_pipelines.reports.markdown import code, escape, paragraphs, table
@@ -26,7 +27,7 @@ def render_documents(snapshot: "Snapshot", project: str) -> str:
             escape(row["title"]),
             escape(", ".join(row["topics"][:TOPICS])),
             escape(row["language"]),
-            escape(row["media_type"]),
+            escape(_kind(row["media_type"])),
             str(len(json.loads(row["pages"])) or ""),
             size(row["size"]),
         )
@@ -63,6 +64,11 @@ def render_documents(snapshot: "Snapshot", project: str) -> str:
         _more(len(copies)),
         *_near(snapshot),
     )
+
+
+def _kind(media_type: str) -> str:
+    """What people call a type: the ending that its files have, where one is usual."""
+    return (guess_extension(media_type) or media_type).removeprefix(".")
 
 
 def _near(snapshot: "Snapshot") -> list[str]:
