@@ -57,6 +57,8 @@ class Product:
     deps: tuple[str, ...] = ()
     lane: Lane | None = None
     checks: Mapping[str, bool] = field(default_factory=dict)
+    beside: Mapping[str, Callable[["Snapshot", str], str]] = field(default_factory=dict)
+    """Other forms of its report, by the ending of their files."""
 
     @property
     def title(self) -> str:
@@ -112,6 +114,7 @@ PRODUCTS: tuple[Product, ...] = (
         ("code_files", "symbols", "imports", "code_findings", "code_analyses"),
         deps=("repositories",),
         checks={"evidence_resolves": True},
+        beside={"sarif": reports.render_sarif},
     ),
     Product(
         "deep_ingest_audits",
@@ -225,10 +228,13 @@ def stair_of(product: Product) -> Stair:
 def write_report(product: Product, work: Work, outcome: Outcome) -> tuple[Path, str]:
     """Write the product's report from what is published; the path of its Markdown, and the Markdown."""
     path = work.settings.reports / work.project / f"{product.name}.md"
-    if outcome.standing and path.is_file():
+    if outcome.standing and all(path.with_suffix(f".{ending}").is_file() for ending in ("md", *product.beside)):
         return path, path.read_text(encoding="utf-8")
-    markdown = product.render(work.store.snapshot(), work.project)
-    return reports.write_report(work.settings.reports, work.project, product.name, markdown, product.title), markdown
+    snapshot = work.store.snapshot()
+    markdown = product.render(snapshot, work.project)
+    beside = {ending: render(snapshot, work.project) for ending, render in product.beside.items()}
+    folder = work.settings.reports
+    return reports.write_report(folder, work.project, product.name, markdown, product.title, beside), markdown
 
 
 def quarantined(work: Work) -> list[tuple[str, str]]:

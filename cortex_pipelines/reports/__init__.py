@@ -9,6 +9,7 @@ from cortex_pipelines.reports.planning import (
     render_ideas,
     render_roadmap,
 )
+from cortex_pipelines.reports.sarif import render_sarif
 from cortex_pipelines.reports.write import write_report
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "render_rag_index",
     "render_repositories",
     "render_roadmap",
+    "render_sarif",
     "write_report",
 ]

@@ -1,7 +1,9 @@
 """Reports as files: Markdown and HTML, written whole and only when they changed."""
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from cortex_pipelines.errors import CortexError
 from cortex_pipelines.reports.html import page
@@ -11,12 +13,24 @@ class ReportError(CortexError):
     """A report cannot be written."""
 
 
-def write_report(folder: Path, project: str, product: str, markdown: str, title: str) -> Path:
-    """Write `<folder>/<project>/<product>.md` and `.html`, and the index beside them; the path of the Markdown."""
+def write_report(
+    folder: Path,
+    project: str,
+    product: str,
+    markdown: str,
+    title: str,
+    beside: Mapping[str, str] = MappingProxyType({}),
+) -> Path:
+    """Write `<folder>/<project>/<product>.md` and `.html`, and the index beside them; the path of the Markdown.
+
+    `beside` are other forms of the same by the ending of their files.
+    """
     place = folder / project
     try:
         place.mkdir(parents=True, exist_ok=True)
         path = place / f"{product}.md"
+        for ending, text in beside.items():
+            _write(place / f"{product}.{ending}", text)
         if _text(path) != markdown:
             _write(place / f"{product}.html", page(f"{title}: {project}", markdown, [(project, "index.html")]))
             others = sorted(found.stem for found in place.glob("*.html") if found.stem != "index")

@@ -1,5 +1,6 @@
 """The recipes for CI, run as they are written: in a checkout that passes, in one that does not, and a second time."""
 
+import json
 import os
 import subprocess
 import sys
@@ -45,7 +46,9 @@ def recipe(request, tmp_path) -> Callable[[Path], "subprocess.CompletedProcess[s
 
 @pytest.fixture
 def checkout(tmp_path) -> Path:
-    return make_repository(tmp_path / "checkout", {"docs/prd.md": PRD, "service.py": "def answer():\n    return 1\n"})
+    return make_repository(
+        tmp_path / "checkout", {"docs/prd.md": PRD, "service.py": "def answer(text):\n    return eval(text)\n"}
+    )
 
 
 @pytest.mark.heavy
@@ -56,6 +59,11 @@ def test_a_checkout_passes_and_the_second_time_only_what_changed_is_done(recipe,
     assert "R\\-1" in (reports / "gap_report.md").read_text()
     assert (reports / "compliance_report.html").is_file()
     assert (reports / "code_analyses.md").is_file()
+    # What a code host is given is about files of the checkout.
+    told = json.loads((reports / "code_analyses.sarif").read_text())
+    found = [result for run in told["runs"] for result in run["results"]]
+    places = {result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for result in found}
+    assert places and all((checkout / place).is_file() for place in places)
     before = (checkout / ".cortex-ci" / "store" / "review" / "publication.json").read_bytes()
     again = recipe(checkout)
     assert again.returncode == 0, again.stderr[-2_000:]
