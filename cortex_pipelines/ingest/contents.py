@@ -28,7 +28,7 @@ STAGE = "documents"
 ZIP = b"PK\x03\x04"
 PEOPLE = ("users.json", "channels.json")
 # Text that waits in memory to be staged; an archive holds far more.
-PART_BYTES = 32 * 2**20
+PART_BYTES = 16 * 2**20
 # An attachment may hold attachments: mails are forwarded, and archives of mails dropped.
 MOST_DEPTH = 4
 MOST_PARTS = 1_000

@@ -8,6 +8,8 @@ import unicodedata
 BINARY_BYTES = 8 * 2**10
 # Enough to tell an encoding by; detection takes some 20 ms for this much, whatever it is.
 SAMPLE_BYTES = 32 * 2**10
+# At once, a decoder asks for four times the bytes where one character is wide.
+AT_ONCE_BYTES = 2**20
 # Of the characters of a text in UTF-16, at least so many are ASCII letters or blanks: Chinese has ends of lines.
 ASCII_SHARE = 0.02
 _MARKS = (
@@ -74,6 +76,10 @@ def _guessed(content: bytes) -> str | None:
 
 def _strictly(content: bytes, encoding: str) -> str | None:
     try:
-        return content.decode(encoding)
+        if len(content) <= AT_ONCE_BYTES:
+            return content.decode(encoding)
+        decoder = codecs.getincrementaldecoder(encoding)()
+        pieces = [decoder.decode(content[at : at + AT_ONCE_BYTES]) for at in range(0, len(content), AT_ONCE_BYTES)]
+        return "".join([*pieces, decoder.decode(b"", final=True)])
     except (UnicodeError, LookupError):
         return None

@@ -181,12 +181,8 @@ def _write_documents(
         done = _done(items, fresh)
         mine = {(row["path"], row["digest"]) for row in _listed(tables, "holders") if row["landed"] in done}
         paths = {key[0]: left.pop(key) for key in mine & left.keys()}
-        rows = [row for row in _listed(tables, "documents") if row["path"] in paths]
-        for row in rows:
-            if row["title"] == Path(row["path"]).stem:
-                row["title"] = Path(paths[row["path"]]).stem
-            row["path"] = paths[row["path"]]
-        writer.upsert("documents", rows)
+        if paths:
+            writer.upsert("documents", _placed(tables["documents"], paths))
         for table in ("messages", "secrets"):
             rows = [row | {"source": paths[row["source"]]} for row in _listed(tables, table) if row["source"] in paths]
             if rows or writer.count(table):
@@ -194,6 +190,22 @@ def _write_documents(
         sketches = [row | {"path": paths[row["path"]]} for row in _listed(tables, "sketches") if row["path"] in paths]
         known = writer.arrow("sketches", ["path", "bands"])
         writer.upsert("sketches", grouped(sketches, known, lambda found: _by(writer, "sketches", "path", found)))
+
+
+def _placed(documents: "pa.Table", paths: Mapping[str, str]) -> "pa.Table":
+    """Those of the documents that get a path, with it. As columns: texts are large, and rows would hold them again."""
+    import pyarrow as pa
+
+    wanted = [path in paths for path in documents["path"].to_pylist()]
+    kept = documents if all(wanted) else documents.filter(pa.array(wanted))
+    old = kept["path"].to_pylist()
+    new = [paths[path] for path in old]
+    called = zip(kept["title"].to_pylist(), old, new, strict=True)
+    titles = [Path(path).stem if title == Path(before).stem else title for title, before, path in called]
+    for column, values in {"path": new, "title": titles}.items():
+        at = kept.schema.get_field_index(column)
+        kept = kept.set_column(at, kept.schema.field(at), pa.array(values, pa.string()))
+    return kept
 
 
 def _listed(tables: "Mapping[str, pa.Table]", table: str) -> list[Row]:

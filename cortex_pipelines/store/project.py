@@ -38,6 +38,9 @@ _RENAMES = 500
 LARGE_ROWS = 20_000
 WAITING_ROWS = 1_000
 WAITING_FRAGMENTS = 32
+# A compaction holds so many rows in memory. Where that is much, it waits for eight times the fragments, or the upkeep.
+ROWS_AT_ONCE = 8_192
+HEAVY_BYTES = 128 * 2**20
 # A merge holds its rows in memory twice.
 ROWS_PER_MERGE = 20_000
 
@@ -463,7 +466,11 @@ def _in_order(moved: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
 def _is_due(opened: Any) -> bool:
     """Whether to compact a table and bring its indices up to date."""
     told = opened.stats()
-    if told["num_rows"] < LARGE_ROWS or told["fragment_stats"]["num_small_fragments"] > WAITING_FRAGMENTS:
+    rows, small = told["num_rows"], told["fragment_stats"]["num_small_fragments"]
+    heavy = rows and told["total_bytes"] * min(1.0, ROWS_AT_ONCE / rows) > HEAVY_BYTES
+    if heavy and small <= 8 * WAITING_FRAGMENTS:
+        return False
+    if rows < LARGE_ROWS or small > WAITING_FRAGMENTS:
         return True
     indices = (opened.index_stats(index.name) for index in opened.list_indices())
     return any(index is not None and index.num_unindexed_rows > WAITING_ROWS for index in indices)

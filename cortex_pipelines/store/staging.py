@@ -49,10 +49,16 @@ class Staging:
                 schema = TABLES[table].schema()
                 arrow = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
                 sink = pa.BufferOutputStream()
-                pq.write_table(arrow.cast(schema), sink, compression="zstd")
+                # Dictionaries and statistics hold each text once more.
+                pq.write_table(
+                    arrow.cast(schema), sink, compression="zstd", use_dictionary=False, write_statistics=False
+                )
                 self._write(system, f"{folder}/{name}.{table}.parquet", sink.getvalue())
+                del arrow, sink
             marker = json.dumps({"tables": sorted(tables), "items": dict(items)})
             self._write(system, f"{folder}/{name}.json", marker.encode("utf-8", "surrogatepass"))
+        # Arrow keeps what a large batch took, for the next one.
+        pa.default_memory_pool().release_unused()
 
     def names(self) -> list[str]:
         """The batches that are staged."""
@@ -82,6 +88,7 @@ class Staging:
 
         One that another run has published and removed in the meantime is left out.
         """
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         for name in self.names() if names is None else names:
@@ -98,6 +105,7 @@ class Staging:
                     }
                 except FileNotFoundError:
                     continue
+            pa.default_memory_pool().release_unused()
             yield marker["items"], rows
 
     def clear(self, names: Iterable[str]) -> None:

@@ -318,6 +318,21 @@ def test_in_a_large_table_a_small_change_waits_for_the_index_and_is_found_all_th
     assert waiting() == [0]
 
 
+def test_large_texts_are_not_held_in_memory_together_by_every_publication(store, monkeypatch):
+    def fragments():
+        return connect(store.uri).open_table("documents").stats()["fragment_stats"]["num_fragments"]
+
+    monkeypatch.setattr(project, "HEAVY_BYTES", 1_000)
+    for number in range(4):
+        publish(store, **{f"doc{number}": "large " * 1_000})
+    assert fragments() == 4
+    with store.publishing() as writer:
+        writer.compact()
+        writer.publish()
+    assert fragments() == 1
+    assert len(texts(store.snapshot())) == 4
+
+
 def test_what_a_killed_process_left_half_written_goes_and_what_is_being_written_stays(store, tmp_path):
     staging = store.staging("documents")
     staging.put("b1", {"documents": [document("q")]}, {"q": "k"})
