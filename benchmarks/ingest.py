@@ -1,4 +1,4 @@
-"""Ingest: a source tree scanned, read, hashed, parsed and chunked, beside repomix on the same tree.
+"""Ingest: a source tree scanned, read, hashed, parsed, its symbols found, chunked, beside repomix on the same tree.
 
     python -m benchmarks.ingest [--data DIR] [--json]
 
@@ -24,7 +24,8 @@ REPOMIX = "repomix@1.18.1"
 
 
 def read(folder: Path) -> dict[str, int]:
-    """Read a repository as ingest does, and chunk it as the index does; what there was of it."""
+    """Read a repository as ingest does, chunk it as the index does, and find its symbols; what there was of it."""
+    from cortex_pipelines.codebase.reader import CodeReader
     from cortex_pipelines.ingest.decoding import decode
     from cortex_pipelines.ingest.git import open_repository
     from cortex_pipelines.ingest.languages import language_of, vendored_or_generated
@@ -33,11 +34,12 @@ def read(folder: Path) -> dict[str, int]:
     from cortex_pipelines.retrieval.chunker import CodeChunker
     from cortex_pipelines.retrieval.index import chunk_file
 
-    counts = {"files": 0, "bytes": 0, "texts": 0, "chunks": 0}
+    counts = {"files": 0, "bytes": 0, "texts": 0, "chunks": 0, "symbols": 0}
     with (
         tempfile.TemporaryDirectory() as state,
         Manifest(Path(state) / "manifest.db") as manifest,
         CodeChunker() as chunker,
+        CodeReader() as reader,
     ):
         for source in scan(folder, manifest).sources:
             repository = open_repository(folder / source.path, folder)
@@ -54,6 +56,8 @@ def read(folder: Path) -> dict[str, int]:
                     if text is not None and vendored_or_generated(path) is None:
                         counts["texts"] += 1
                         counts["chunks"] += len(chunk_file(chunker, path, text, language_of(path))[0])
+                        if language := language_of(path):
+                            counts["symbols"] += len(reader.read(text, language).symbols)
     return counts
 
 

@@ -17,6 +17,8 @@ from cortex_pipelines.products import Product, stair_of
 from cortex_pipelines.resources import work_for
 from cortex_pipelines.stairs import Batch, Plan, Work
 
+# How many batches were planned, in what the plan hands to the commit.
+BATCHES = "batches"
 NEEDS = {"settings", "store", "lanes"}
 
 
@@ -42,7 +44,7 @@ def staircase(product: Product, projects: dg.PartitionsDefinition[str], **spec: 
     def plan_op(context: dg.OpExecutionContext) -> Iterator[Any]:
         with one_line_failure():
             plan = stair.plan(work(context))
-        yield dg.Output(dict(plan.summary), "summary")
+        yield dg.Output({**plan.summary, BATCHES: len(plan.batches)}, "summary")
         for number, batch in enumerate(plan.batches):
             yield dg.DynamicOutput(batch, output_name="batch", mapping_key=f"b{number:04d}")
 
@@ -58,8 +60,12 @@ def staircase(product: Product, projects: dg.PartitionsDefinition[str], **spec: 
     # Nothing is pickled for the asset itself: its product is in the store.
     @dg.op(name=f"{name}_commit", out={out: dg.Out(dg.Nothing) for out in ("result", *checks)}, **step)
     def commit_op(context: dg.OpExecutionContext, summary: dict[str, Any], counts: list[Any]) -> Iterator[Any]:
+        planned = summary.pop(BATCHES)
         with one_line_failure():
             doing = work(context)
+            if len(counts) < planned:
+                # Dagster repeats a run from where it failed without the mapped steps that had not begun.
+                counts = [*counts, *(stair.map(doing, batch) for batch in stair.plan(doing).batches)]
             shown = materialize_result(product, doing, stair.commit(doing, Plan((), summary), counts))
         yield shown
 

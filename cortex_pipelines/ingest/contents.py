@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,11 +15,12 @@ from cortex_pipelines.ingest.describe import Description, describe
 from cortex_pipelines.ingest.near import sketch
 from cortex_pipelines.ingest.parsing import Parsed, Unreadable
 from cortex_pipelines.ingest.reader import DocumentReader
-from cortex_pipelines.ingest.scan import file_digest, file_head, is_left_out, open_plain
+from cortex_pipelines.ingest.scan import HEAD_BYTES, file_digest, file_head, is_left_out, open_plain
 from cortex_pipelines.ingest.secrets import Secret, find_secrets, masked, secret_rows
 from cortex_pipelines.stairs import Item, Work
 
 if TYPE_CHECKING:
+    from cortex_pipelines.settings import Settings
     from cortex_pipelines.store.staging import Staging
 
 Row = dict[str, Any]
@@ -80,18 +82,10 @@ class Rows:
 def read_landed(path: Path, item: Item, reader: DocumentReader, rows: Rows, work: Work) -> None:
     """Add the rows of a file: of one document with its attachments, or of each member of an archive."""
     expected, _, version = item.key.partition(":")
-    held = _Held(item.id, reader, rows, item.key, work.settings.mask_secrets)
+    held = _Held(item.id, reader, rows, item.key, work.settings)
     try:
         if is_archive(item.id, file_head(path)):
-            limits = Limits.of(work.settings)
-            held.people = _people(path, limits)
-            for member in members(path, limits, _is_wanted):
-                # A reason without a path is of the archive as a whole.
-                name = f"{item.id}/{member.path}" if member.path else item.id
-                if isinstance(member, Refused):
-                    held.refuse(name, member.reason)
-                else:
-                    held.add(name, member.data)
+            held.unpack(item.id, path)
             # Its digest is that of the scan; what changed since will be seen by the next one.
             if file_digest(path) == expected:
                 rows.done(item.id, item.key, item.size)
@@ -164,21 +158,33 @@ def _is_wanted(name: str) -> bool:
 class _Held:
     """Adds what one file of the inbox holds."""
 
-    def __init__(self, landed: str, reader: DocumentReader, rows: Rows, key: str, mask: bool) -> None:
+    def __init__(self, landed: str, reader: DocumentReader, rows: Rows, key: str, settings: "Settings") -> None:
         self._landed = landed
         self._reader = reader
         self._rows = rows
         self.key = key
-        self.people: dict[str, str] = {}
-        self._mask = mask
+        self._limits = Limits.of(settings)
+        self._mask = settings.mask_secrets
+        self._people: dict[str, str] = {}
         self._names: set[str] = set()
+
+    def unpack(self, path: str, archive: Path, depth: int = 0) -> None:
+        """Add the members of an archive, which is called `path`."""
+        self._people = _people(archive, self._limits)
+        for member in members(archive, self._limits, _is_wanted):
+            # A reason without a path is of the archive as a whole.
+            name = f"{path}/{member.path}" if member.path else path
+            if isinstance(member, Refused):
+                self.refuse(name, member.reason)
+            else:
+                self.add(name, member.data, depth)
 
     def add(self, path: str, data: bytes, depth: int = 0) -> None:
         """Add a document and those that are attached to it, or why there is none."""
         path = self._unique(path)
         digest = _digest(data)
         try:
-            parsed = self._reader.parse(path, data, self.people)
+            parsed = self._reader.parse(path, data, self._people)
         except Unreadable as error:
             self.refuse(path, str(error), digest, len(data))
             return
@@ -192,7 +198,14 @@ class _Held:
             if depth == MOST_DEPTH or number == MOST_PARTS:
                 self.refuse(name, f"is one of more than {MOST_PARTS} attachments, or attached {MOST_DEPTH} deep")
                 break
-            self.add(name, part.data, depth + 1)
+            if not is_archive(name, part.data[:HEAD_BYTES]):
+                self.add(name, part.data, depth + 1)
+                continue
+            # As it was attached, and for as long as it is read: archives are read from files.
+            with tempfile.NamedTemporaryFile(prefix="attached-") as file:
+                file.write(part.data)
+                file.flush()
+                self.unpack(name, Path(file.name), depth + 1)
 
     def refuse(self, path: str, reason: str, digest: str = "", size: int = 0) -> None:
         """Add why something has no document."""

@@ -4,6 +4,7 @@ import io
 import json
 import zipfile
 from dataclasses import replace
+from email.message import EmailMessage
 
 import pytest
 
@@ -140,6 +141,21 @@ def test_a_slack_export_calls_its_people_by_their_names(work, folder):
     messages = [row for row in rows(work, "messages") if row["source"].startswith("export.zip/harbour")]
     assert {row["speaker"] for row in messages} == {"Ana Berg"}
     assert all("Ben Holm" in row["text"] for row in messages)
+
+
+def test_an_archive_that_is_attached_is_read_as_one_that_was_dropped(work, folder):
+    inner = zipped({"notes/ferry.md": "# Ferries\n\nThe ferry leaves at seven.\n", "../out.md": "no"})
+    mail = EmailMessage()
+    mail["From"], mail["Subject"] = "ana@example.org", "The notes"
+    mail.set_content("They are attached.\n")
+    mail.add_attachment(inner, maintype="application", subtype="zip", filename="notes.zip")
+    (folder / "mail.eml").write_bytes(mail.as_bytes())
+    climb(DOCUMENTS, work)
+    texts = {row["path"]: row["text"] for row in rows(work, "documents")}
+    assert set(texts) == {"mail.eml", "mail.eml/notes.zip/notes/ferry.md"}
+    assert "leaves at seven" in texts["mail.eml/notes.zip/notes/ferry.md"]
+    assert [path for path in reasons(work) if path.startswith("mail.eml/notes.zip/")] == list(reasons(work))
+    assert len(reasons(work)) == 1
 
 
 def test_names_of_attachments_lead_nowhere(work, folder):
