@@ -66,7 +66,7 @@ def paragraphs() -> list[str]:
         if module.name in sys.stdlib_module_names and not module.name.startswith("_") and module.name not in SHOWING:
             try:
                 found |= set(_said(__import__(module.name)))
-            except Exception:
+            except ImportError:
                 continue  # some are of other systems
     return sorted(found)
 

@@ -2,7 +2,9 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +14,9 @@ from cortex_pipelines.store import ProjectStore
 from tests.servers import postgres
 
 pytest_plugins = ["tests.servers.fixtures"]
+
+if TYPE_CHECKING:
+    import click.testing
 
 ROOT = Path(__file__).parent.parent
 
@@ -76,6 +81,21 @@ def variables(tmp_path: Path) -> dict[str, str]:
         "CORTEX_REPORTS": str(tmp_path / "reports"),
         "CORTEX_STATE": str(tmp_path / "state"),
     }
+
+
+@pytest.fixture
+def cortex(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., "click.testing.Result"]:
+    """Run the command in an empty installation."""
+    from click.testing import CliRunner
+
+    from cortex_pipelines.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return lambda *arguments: CliRunner().invoke(main, list(arguments))
 
 
 @pytest.fixture

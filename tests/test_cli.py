@@ -6,22 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
-
-from cortex_pipelines.cli import main
-
-
-@pytest.fixture
-def cortex(variables, monkeypatch, tmp_path):
-    """Run the command in an empty installation."""
-    monkeypatch.chdir(tmp_path)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-
-    def call(*arguments: str) -> Result:
-        return CliRunner().invoke(main, list(arguments))
-
-    return call
 
 
 @pytest.fixture

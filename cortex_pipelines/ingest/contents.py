@@ -61,8 +61,7 @@ class Rows:
 
     def done(self, path: str, key: str, size: int) -> None:
         """All that the file `path` holds is added."""
-        digest, _, version = key.partition(":")
-        self.add("landed", {"path": path, "digest": digest, "version": version, "size": size})
+        self.add("landed", landed_row(path, key, size))
         self._items[path] = key
 
     def flush_if_full(self, path: str, key: str) -> None:
@@ -102,6 +101,12 @@ def read_landed(path: Path, item: Item, reader: DocumentReader, rows: Rows, work
     held.key = f"{digest}:{version}"
     held.add(item.id, data)
     rows.done(item.id, held.key, len(data))
+
+
+def landed_row(path: str, key: str, size: int) -> Row:
+    """The row of a file of the inbox that was read; `size` in bytes."""
+    digest, _, version = key.partition(":")
+    return {"path": path, "digest": digest, "version": version, "size": size}
 
 
 def refused_row(path: str, landed: str, reason: str, digest: str = "", size: int = 0, version: str = "") -> Row:

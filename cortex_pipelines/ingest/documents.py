@@ -12,6 +12,7 @@ from cortex_pipelines.ingest.placing import content_key, landing_of, write_landi
 from cortex_pipelines.ingest.quarantine import told
 from cortex_pipelines.ingest.reader import DocumentReader
 from cortex_pipelines.ingest.scan import file_head, project_sources
+from cortex_pipelines.ingest.secrets import version_with
 from cortex_pipelines.stairs import Batch, Item, Outcome, Plan, Stair, Verdict, Work, compare, cut
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ DOCUMENTS = Stair(plan_documents, map_documents, commit_documents)
 
 def document_items(work: Work, sources: "Sequence[Source]") -> list[Item]:
     """The files that documents are read from; a large one only where it is an archive."""
-    folder, version = work.settings.inbox / work.project, _version(work)
+    folder, version = work.settings.inbox / work.project, version_with(VERSION, work.settings.mask_secrets)
     return [
         Item(source.path, f"{source.digest}:{version}", source.size)
         for source in sources
@@ -143,15 +144,10 @@ def document_items(work: Work, sources: "Sequence[Source]") -> list[Item]:
     ]
 
 
-def _version(work: Work) -> str:
-    """What made a document: text whose secrets are masked is another text."""
-    return f"{VERSION}m" if work.settings.mask_secrets else VERSION
-
-
 def _moved(snapshot: "Snapshot", current: Mapping[str, str], refused: Sequence[Row]) -> bool:
     """Whether anything landed, changed or went, of what needs no reading."""
-    told = {row["path"]: row["reason"] for row in refused}
-    return snapshot.keys("landed") != current or _were_refused(snapshot) != told
+    reasons = {row["path"]: row["reason"] for row in refused}
+    return snapshot.keys("landed") != current or _were_refused(snapshot) != reasons
 
 
 def _were_refused(reader: "Reader") -> dict[str, str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cortex_pipelines.ingest.contents import PART, suffix_of
+from cortex_pipelines.ingest.contents import PART, landed_row, suffix_of
 from cortex_pipelines.ingest.near import grouped
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def write_landing(
     _delete(writer, "quarantine", "landed", landing.gone)
     _upsert(writer, "quarantine", refused)
     _delete(writer, "landed", "path", landing.gone)
-    _upsert(writer, "landed", [*staged["landed"], *(_landed(path, landing.keys[path]) for path in landing.same)])
+    _upsert(writer, "landed", [*staged["landed"], *(landed_row(path, landing.keys[path], 0) for path in landing.same)])
 
 
 def _staged(staging: "Staging", names: Iterable[str], fresh: Mapping[str, str]) -> dict[str, list[Row]]:
@@ -210,11 +210,6 @@ def _placed(documents: "pa.Table", paths: Mapping[str, str]) -> "pa.Table":
 
 def _listed(tables: "Mapping[str, pa.Table]", table: str) -> list[Row]:
     return tables[table].to_pylist() if table in tables else []
-
-
-def _landed(path: str, key: str) -> Row:
-    digest, _, version = key.partition(":")
-    return {"path": path, "digest": digest, "version": version, "size": 0}
 
 
 def _by(

@@ -26,7 +26,7 @@ from cortex_pipelines.ingest.git import (
 from cortex_pipelines.ingest.languages import language_of
 from cortex_pipelines.ingest.quarantine import told
 from cortex_pipelines.ingest.scan import project_sources
-from cortex_pipelines.ingest.secrets import find_secrets, masked, secret_rows
+from cortex_pipelines.ingest.secrets import find_secrets, masked, secret_rows, version_with
 from cortex_pipelines.ingest.trees import open_archive, refused_of
 from cortex_pipelines.stairs import Batch, Item, Outcome, Plan, Stair, Verdict, Work, compare, cut
 
@@ -199,7 +199,7 @@ def _survey(work: Work, reader: "Reader") -> _Survey:
     faulty = {row["path"]: row for row in reader.rows("quarantine", where={"stage": PRODUCT})}
     kinds = ("repository", "remote", *CLONED)
     survey = _Survey([source for source in project_sources(work).sources if source.kind in kinds])
-    version = _version(work)
+    version = version_with(VERSION, work.settings.mask_secrets)
     for source in survey.sources:
         if source.kind == "remote" and not source.digest:
             # It was never fetched here, and the scan tells why; what is stored of it stays.
@@ -227,11 +227,6 @@ def _survey(work: Work, reader: "Reader") -> _Survey:
                 survey.empty.add(source.path)
             survey.unreadable[source.path] = _unreadable(source, error, stored.get(source.path))
     return survey
-
-
-def _version(work: Work) -> str:
-    """What made a file's row: text whose secrets are masked is another text."""
-    return f"{VERSION}m" if work.settings.mask_secrets else VERSION
 
 
 def _stored_keys(work: Work, reader: "Reader", tree: _Tree) -> dict[str, str]:

@@ -78,6 +78,11 @@ def masked(text: str, secrets: Sequence[Secret]) -> str:
     return "".join([*parts, text[at:]])
 
 
+def version_with(version: str, mask: bool) -> str:
+    """The version of what made a row: text whose secrets are masked is another text."""
+    return f"{version}m" if mask else version
+
+
 def secret_rows(source: str, digest: str, version: str, secrets: Sequence[Secret]) -> list[dict[str, Any]]:
     """The rows of a source's secrets in the table `secrets`; none of them holds the secret itself."""
     return [

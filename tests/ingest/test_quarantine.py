@@ -6,26 +6,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from cortex_pipelines.cli import main
 from cortex_pipelines.ingest import repositories
 from cortex_pipelines.ingest.quarantine import HINTS, grouped, hint, told
 
 INPUTS = Path(__file__).parents[2] / "docs" / "inputs.md"
-
-
-@pytest.fixture
-def cortex(variables, monkeypatch, tmp_path):
-    """Run the command in an empty installation."""
-    monkeypatch.chdir(tmp_path)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-
-    def call(*arguments: str) -> Result:
-        return CliRunner().invoke(main, list(arguments))
-
-    return call
 
 
 @pytest.fixture
